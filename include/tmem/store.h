@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The local page store: compressed pages in this process's own memory.
+ *
+ * A store has a hard limit in bytes that covers everything: stored data,
+ * metadata, index and scratch.  Pools are persistent: a page once accepted
+ * stays until it is invalidated, replaced, or its pool is destroyed.
+ *
+ * Threads: every function may be called from any thread, except open, close
+ * and the two fork functions.  Memory comes from mmap; store, load and
+ * invalidate never call malloc, so the store may run where no malloc is
+ * allowed (the pager does).
+ */
+#ifndef TMEM_STORE_H
+#define TMEM_STORE_H
+
+#include <tmem/backend.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct tmem_store;
+
+struct tmem_store_options {
+	/* Hard limit in bytes for everything; at least TMEM_STORE_MIN_BYTES. */
+	uint64_t limit_bytes;
+	/*
+	 * Largest limit that tmem_store_set_limit() may later ask for; 0: the
+	 * same as limit_bytes.  Costs address space only, not memory.
+	 */
+	uint64_t max_limit_bytes;
+	/*
+	 * Nonzero: a page that does not compress is always refused.  0: it is
+	 * stored as it is while the store is at most half full, which serves
+	 * callers whose other place is slow or missing.
+	 */
+	int no_raw;
+};
+
+#define TMEM_STORE_MIN_BYTES (1u << 20)
+
+/* 0, -EINVAL (limit too small) or -ENOMEM. */
+TMEM_API int tmem_store_open(const struct tmem_store_options *options,
+			     struct tmem_store **ret_store);
+/* Frees everything.  NULL is accepted. */
+TMEM_API void tmem_store_close(struct tmem_store *store);
+
+/*
+ * Changes the limit.  Below what is held, no page is dropped: stores are
+ * refused until enough was invalidated.  0 or -EINVAL.
+ */
+TMEM_API int tmem_store_set_limit(struct tmem_store *store,
+				  uint64_t limit_bytes);
+
+/* Bytes of memory held now, all of it: data, metadata, index, scratch. */
+TMEM_API uint64_t tmem_store_held_bytes(const struct tmem_store *store);
+
+/* This store as a backend; valid until tmem_store_close(). */
+TMEM_API struct tmem_backend tmem_store_backend(struct tmem_store *store);
+
+/*
+ * fork(2): the child gets its own copy of the store, copy-on-write, at no
+ * cost until one of the two writes.  To keep it so, spans that exist at the
+ * time of the fork are *frozen* in both processes: nothing is allocated in
+ * them and nothing is written to them (frees are noted outside; memory whose
+ * pages are all free is given back), until tmem_store_thaw().
+ *
+ * before_fork: waits until no operation is in flight.  From then until
+ * after_fork the store is *read-only*: loads work, from any thread, take no
+ * lock and write nothing to the store's memory (not even a counter), so that
+ * the child's copy is whole at whatever moment the kernel takes it; store,
+ * invalidate and pool operations must not be called.  after_fork ends that,
+ * in the parent and in the child; with freeze 0 (the fork failed) nothing is
+ * frozen.
+ */
+TMEM_API void tmem_store_before_fork(struct tmem_store *store);
+TMEM_API void tmem_store_after_fork(struct tmem_store *store, int freeze);
+/* The other process is gone: frozen spans may be written again. */
+TMEM_API void tmem_store_thaw(struct tmem_store *store);
+
+/*
+ * The memory the store has mapped, for who must tell it from the program's
+ * own: calls fn(arg, start, bytes) for each mapping.
+ */
+TMEM_API void tmem_store_for_each_mapping(const struct tmem_store *store,
+					  void (*fn)(void *arg, void *start,
+						     size_t bytes),
+					  void *arg);
+
+/* Walks every numbered invariant; aborts with its number if one fails. */
+TMEM_API void tmem_store_check(struct tmem_store *store);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

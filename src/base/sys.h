@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls without libc: raw results (negative errno), no errno, no
+ * cancellation, no thread-local storage.
+ *
+ * The pager runs in a process of its own inside the program's memory, with a
+ * thread block that libc does not know; the store and the swap file run
+ * there too.  So everything on those paths calls the kernel through here.
+ */
+#ifndef TMEM_BASE_SYS_H
+#define TMEM_BASE_SYS_H
+
+#include <linux/futex.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#ifndef __x86_64__
+#error "tmem runs on x86-64 so far: see src/base/sys.h"
+#endif
+
+static inline long tmem_sys6(long nr, long a, long b, long c, long d, long e,
+			     long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8),
+			   "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+}
+
+#define TMEM_SYS_(nr, a, b, c, d, e, f, ...)                                   \
+	tmem_sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e),   \
+		  (long)(f))
+/* tmem_sys(SYS_x, up to six arguments): the raw result. */
+#define tmem_sys(nr, ...) TMEM_SYS_(nr, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+
+static inline long tmem_sys_close(int fd)
+{
+	return tmem_sys(SYS_close, fd);
+}
+
+/* Private anonymous memory, or NULL. */
+static inline void *tmem_sys_map_anon(size_t bytes, int prot)
+{
+	long r = tmem_sys(SYS_mmap, 0, bytes, prot,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return r < 0 && r > -4096 ? NULL : (void *)(uintptr_t)r;
+}
+
+static inline long tmem_sys_unmap(void *start, size_t bytes)
+{
+	return tmem_sys(SYS_munmap, start, bytes);
+}
+
+static inline long tmem_sys_madvise(void *start, size_t bytes, int advice)
+{
+	return tmem_sys(SYS_madvise, start, bytes, advice);
+}
+
+/* Waits while *word == value; spurious returns are normal. */
+static inline long tmem_sys_futex_wait(const void *word, uint32_t value,
+				       const struct timespec *timeout)
+{
+	return tmem_sys(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout);
+}
+
+static inline long tmem_sys_futex_wake(const void *word, int nr)
+{
+	return tmem_sys(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr);
+}
+
+/* Monotonic time in nanoseconds. */
+static inline uint64_t tmem_sys_now_ns(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	tmem_sys(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+#endif
