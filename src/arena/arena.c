@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+/* Spans, classes and slots; the model is in arena.h. */
+#include "arena.h"
+
+#include "geometry.h"
+#include "map.h"
+
+static struct tmem_span *span_nr(const struct tmem_arena *arena, uint32_t nr)
+{
+	return tmem_records_get(&arena->spans, nr, sizeof(struct tmem_span));
+}
+
+static struct tmem_shares *shares_nr(const struct tmem_arena *arena,
+				     uint32_t nr)
+{
+	return tmem_records_get(&arena->shares, nr, sizeof(struct tmem_shares));
+}
+
+static bool is_frozen(const struct tmem_arena *arena,
+		      const struct tmem_span *span)
+{
+	return span->epoch < arena->frozen_before;
+}
+
+/* The ready and open lists: circular, so that they can be joined. */
+
+static void list_add(struct tmem_arena *arena, uint32_t *head, uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+
+	if (!*head) {
+		span->next = span->prev = nr;
+	} else {
+		struct tmem_span *first = span_nr(arena, *head);
+
+		span->next = *head;
+		span->prev = first->prev;
+		span_nr(arena, first->prev)->next = nr;
+		first->prev = nr;
+	}
+	*head = nr;
+}
+
+static void list_remove(struct tmem_arena *arena, uint32_t *head, uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+
+	span_nr(arena, span->prev)->next = span->next;
+	span_nr(arena, span->next)->prev = span->prev;
+	if (*head == nr)
+		*head = span->next == nr ? 0 : span->next;
+}
+
+/* Appends list *from to *to; *from is empty then. */
+static void list_join(struct tmem_arena *arena, uint32_t *to, uint32_t *from)
+{
+	uint32_t last_to, last_from;
+
+	if (*to && *from) {
+		last_to = span_nr(arena, *to)->prev;
+		last_from = span_nr(arena, *from)->prev;
+		span_nr(arena, last_to)->next = *from;
+		span_nr(arena, *from)->prev = last_to;
+		span_nr(arena, last_from)->next = *to;
+		span_nr(arena, *to)->prev = last_from;
+	} else if (*from) {
+		*to = *from;
+	}
+	*from = 0;
+}
+
+/* Puts a span on the list that S3 wants. */
+static void relist(struct tmem_arena *arena, struct tmem_class *class,
+		   uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	uint32_t *lists = class->lists[is_frozen(arena, span)];
+	uint16_t want = TMEM_SPAN_NONE;
+
+	if (span->ready)
+		want = TMEM_SPAN_READY;
+	else if (span->free)
+		want = TMEM_SPAN_OPEN;
+	if (want == span->list)
+		return;
+	if (span->list != TMEM_SPAN_NONE)
+		list_remove(arena, &lists[span->list], nr);
+	if (want != TMEM_SPAN_NONE)
+		list_add(arena, &lists[want], nr);
+	span->list = want;
+}
+
+/* The idle list and its counts. */
+
+static void idle_link(struct tmem_arena *arena, struct tmem_class *class,
+		      uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+
+	span->idle_prev = 0;
+	span->idle_next = class->idle;
+	if (class->idle)
+		span_nr(arena, class->idle)->idle_prev = nr;
+	class->idle = nr;
+}
+
+static void idle_unlink(struct tmem_arena *arena, struct tmem_class *class,
+			uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+
+	if (span->idle_prev)
+		span_nr(arena, span->idle_prev)->idle_next = span->idle_next;
+	else
+		class->idle = span->idle_next;
+	if (span->idle_next)
+		span_nr(arena, span->idle_next)->idle_prev = span->idle_prev;
+}
+
+static void set_idle(struct tmem_arena *arena, struct tmem_class *class,
+		     uint32_t nr, uint64_t idle)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	uint64_t before = span->idle;
+	int delta = __builtin_popcountll(idle) - __builtin_popcountll(before);
+
+	span->idle = idle;
+	class->nr_idle += (uint32_t)delta;
+	atomic_fetch_add_explicit(&arena->nr_idle, (uint64_t)(int64_t)delta,
+				  memory_order_relaxed);
+	if (idle && !before)
+		idle_link(arena, class, nr);
+	else if (!idle && before)
+		idle_unlink(arena, class, nr);
+}
+
+/* Spans. */
+
+static uint32_t create_span(struct tmem_arena *arena, unsigned c)
+{
+	uint32_t nr = tmem_records_alloc(&arena->spans);
+	struct tmem_span *span;
+
+	if (!nr)
+		return 0;
+	span = span_nr(arena, nr);
+	span->base = tmem_pages_alloc(&arena->pages, tmem_span_pages(c));
+	if (!span->base) {
+		tmem_records_free(&arena->spans, nr);
+		return 0;
+	}
+	span->free = tmem_span_all(c);
+	span->epoch = arena->epoch;
+	span->class = (uint16_t)c;
+	relist(arena, &arena->classes[c], nr);
+	return nr;
+}
+
+/* No slot is in use, no page touched. */
+static void destroy_span(struct tmem_arena *arena, uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	struct tmem_class *class = &arena->classes[span->class];
+
+	TMEM_ASSERT(!span->touched && !span->idle);
+	list_remove(arena, &class->lists[is_frozen(arena, span)][span->list],
+		    nr);
+	tmem_pages_free(&arena->pages, span->base,
+			tmem_span_pages(span->class));
+	tmem_records_free(&arena->spans, nr);
+}
+
+static void give_pages(struct tmem_arena *arena, uint64_t nr_pages)
+{
+	atomic_fetch_sub_explicit(&arena->nr_touched, nr_pages,
+				  memory_order_relaxed);
+	tmem_account_give(arena->account, nr_pages * 4096);
+}
+
+static bool take_pages(struct tmem_arena *arena, uint64_t nr_pages)
+{
+	if (!tmem_account_take(arena->account, nr_pages * 4096))
+		return false;
+	atomic_fetch_add_explicit(&arena->nr_touched, nr_pages,
+				  memory_order_relaxed);
+	return true;
+}
+
+/* Gives a span's idle pages back, run by run. */
+static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
+			 uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	uint64_t idle = span->idle, left = idle;
+
+	set_idle(arena, class, nr, 0);
+	while (left) {
+		unsigned first = (unsigned)__builtin_ctzll(left);
+		uint64_t run = left >> first;
+		unsigned n = ~run ? (unsigned)__builtin_ctzll(~run) : 64;
+
+		tmem_map->discard(span->base + (size_t)first * 4096,
+				  (size_t)n * 4096);
+		left &= ~tmem_bits(first, first + n - 1);
+	}
+	span->touched &= ~idle;
+	span->ready &= ~tmem_slots_on_pages(span->class, idle);
+	give_pages(arena, (uint64_t)__builtin_popcountll(idle));
+	if (span->free == tmem_span_all(span->class))
+		destroy_span(arena, nr);
+	else
+		relist(arena, class, nr);
+}
+
+static void trim_locked(struct tmem_arena *arena, struct tmem_class *class)
+	TMEM_REQUIRES(&class->lock)
+{
+	while (class->idle)
+		discard_idle(arena, class, class->idle);
+}
+
+/* Slots. */
+
+/* Fresh pages may have made other free slots on them ready. */
+static void find_ready(struct tmem_span *span, uint64_t fresh)
+{
+	uint64_t slots = tmem_slots_on_pages(span->class, fresh) & span->free;
+
+	for (; slots; slots &= slots - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(slots);
+
+		if (!(tmem_pages_of_slot(span->class, i) & ~span->touched))
+			span->ready |= 1ull << i;
+	}
+}
+
+/* Hands out slot i; false if that needs memory which the limit denies. */
+static bool take_slot(struct tmem_arena *arena, struct tmem_class *class,
+		      uint32_t nr, unsigned i)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	uint64_t pages = tmem_pages_of_slot(span->class, i);
+	uint64_t fresh = pages & ~span->touched;
+
+	if (fresh && !take_pages(arena, (uint64_t)__builtin_popcountll(fresh)))
+		return false;
+	span->free &= ~(1ull << i);
+	span->ready &= ~(1ull << i);
+	span->touched |= fresh;
+	if (span->idle & pages)
+		set_idle(arena, class, nr, span->idle & ~pages);
+	if (fresh)
+		find_ready(span, fresh);
+	relist(arena, class, nr);
+	return true;
+}
+
+static uint32_t grow_locked(struct tmem_arena *arena, unsigned c)
+	TMEM_REQUIRES(&arena->classes[c].lock)
+{
+	struct tmem_class *class = &arena->classes[c];
+	uint32_t nr = class->lists[0][TMEM_SPAN_OPEN];
+	unsigned i;
+
+	if (!nr)
+		nr = create_span(arena, c);
+	if (!nr)
+		return 0;
+	i = (unsigned)__builtin_ctzll(span_nr(arena, nr)->free);
+	if (take_slot(arena, class, nr, i))
+		return nr * TMEM_SPAN_SLOTS + i;
+	if (!span_nr(arena, nr)->touched)
+		destroy_span(arena, nr);
+	return 0;
+}
+
+static uint32_t alloc_class(struct tmem_arena *arena, unsigned c, bool may_grow)
+{
+	struct tmem_class *class = &arena->classes[c];
+	uint32_t nr, handle = 0;
+	unsigned i;
+
+	tmem_lock_acquire(&class->lock);
+	nr = class->lists[0][TMEM_SPAN_READY];
+	if (nr) {
+		i = (unsigned)__builtin_ctzll(span_nr(arena, nr)->ready);
+		take_slot(arena, class, nr, i);
+		handle = nr * TMEM_SPAN_SLOTS + i;
+	} else if (may_grow) {
+		handle = grow_locked(arena, c);
+	}
+	tmem_lock_release(&class->lock);
+	return handle;
+}
+
+static void free_locked(struct tmem_arena *arena, struct tmem_class *class,
+			uint32_t handle) TMEM_REQUIRES(&class->lock)
+{
+	uint32_t nr = handle / TMEM_SPAN_SLOTS;
+	unsigned i = handle % TMEM_SPAN_SLOTS;
+	struct tmem_span *span = span_nr(arena, nr);
+	uint64_t pages = tmem_pages_of_slot(span->class, i);
+	uint64_t idle = span->idle;
+
+	TMEM_ASSERT(!(span->free >> i & 1));
+	span->free |= 1ull << i;
+	span->ready |= 1ull << i;
+	for (; pages; pages &= pages - 1) {
+		uint64_t page = pages & -pages;
+
+		if (!(tmem_slots_on_pages(span->class, page) & ~span->free))
+			idle |= page;
+	}
+	relist(arena, class, nr);
+	if (idle == span->idle)
+		return;
+	set_idle(arena, class, nr, idle);
+	if (class->nr_idle >= TMEM_IDLE_CLASS_PAGES ||
+	    atomic_load_explicit(&arena->nr_idle, memory_order_relaxed) >
+		    TMEM_IDLE_PAGES)
+		trim_locked(arena, class);
+}
+
+static struct tmem_class *class_of(struct tmem_arena *arena, uint32_t handle)
+{
+	return &arena->classes[tmem_arena_span(arena, handle)->class];
+}
+
+void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
+		     struct tmem_account *account)
+{
+	unsigned c;
+
+	arena->account = account;
+	arena->meta = meta;
+	tmem_pages_init(&arena->pages, account);
+	tmem_records_init(&arena->spans, meta, sizeof(struct tmem_span));
+	tmem_records_init(&arena->shares, meta, sizeof(struct tmem_shares));
+	for (c = 0; c < TMEM_CLASSES; c++)
+		tmem_lock_init(&arena->classes[c].lock, TMEM_RANK_CLASS);
+}
+
+void tmem_arena_fini(struct tmem_arena *arena)
+{
+	tmem_pages_fini(&arena->pages);
+}
+
+void tmem_arena_trim(struct tmem_arena *arena)
+{
+	unsigned c;
+
+	for (c = 1; c < TMEM_CLASSES; c++) {
+		struct tmem_class *class = &arena->classes[c];
+
+		tmem_lock_acquire(&class->lock);
+		trim_locked(arena, class);
+		tmem_lock_release(&class->lock);
+	}
+}
+
+uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length)
+{
+	unsigned c = tmem_arena_slot_bytes(length) / TMEM_SLOT_GRAIN;
+	unsigned up;
+	uint32_t handle;
+
+	TMEM_ASSERT(c < TMEM_CLASSES);
+	handle = alloc_class(arena, c, true);
+	if (handle)
+		return handle;
+	/* What other classes hold idle may be enough. */
+	if (atomic_load_explicit(&arena->nr_idle, memory_order_relaxed)) {
+		tmem_arena_trim(arena);
+		handle = alloc_class(arena, c, true);
+	}
+	/* Else a hole that is a little too large is better than none. */
+	for (up = c + 1; !handle && up <= c + TMEM_CLASSES_UP; up++) {
+		if (up >= TMEM_CLASSES)
+			break;
+		handle = alloc_class(arena, up, false);
+	}
+	return handle;
+}
+
+bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle)
+{
+	struct tmem_class *class = class_of(arena, handle);
+	uint32_t nr, i = handle % TMEM_SPAN_SLOTS;
+	bool shared;
+
+	tmem_lock_acquire(&class->lock);
+	nr = atomic_load_explicit(&tmem_arena_span(arena, handle)->shares,
+				  memory_order_relaxed);
+	shared = nr && shares_nr(arena, nr)->nr[i];
+	if (shared)
+		shares_nr(arena, nr)->orphans |= 1ull << i;
+	else
+		free_locked(arena, class, handle);
+	tmem_lock_release(&class->lock);
+	return !shared;
+}
+
+bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle)
+{
+	struct tmem_span *span = tmem_arena_span(arena, handle);
+	struct tmem_class *class = class_of(arena, handle);
+	struct tmem_shares *shares;
+	uint32_t nr;
+
+	tmem_lock_acquire(&class->lock);
+	nr = atomic_load_explicit(&span->shares, memory_order_relaxed);
+	if (!nr)
+		nr = tmem_records_alloc(&arena->shares);
+	if (nr) {
+		shares = shares_nr(arena, nr);
+		if (!shares->nr[handle % TMEM_SPAN_SLOTS]++)
+			shares->nr_shared++;
+		atomic_store_explicit(&span->shares, nr, memory_order_relaxed);
+	}
+	tmem_lock_release(&class->lock);
+	return nr != 0;
+}
+
+bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle)
+{
+	struct tmem_span *span = tmem_arena_span(arena, handle);
+	struct tmem_class *class = class_of(arena, handle);
+	uint32_t i = handle % TMEM_SPAN_SLOTS, nr;
+	struct tmem_shares *shares;
+	bool orphan = false;
+
+	tmem_lock_acquire(&class->lock);
+	nr = atomic_load_explicit(&span->shares, memory_order_relaxed);
+	TMEM_ASSERT(nr && shares_nr(arena, nr)->nr[i]);
+	shares = shares_nr(arena, nr);
+	if (!--shares->nr[i]) {
+		orphan = shares->orphans >> i & 1;
+		shares->orphans &= ~(1ull << i);
+		if (!--shares->nr_shared) {
+			atomic_store_explicit(&span->shares, 0,
+					      memory_order_relaxed);
+			tmem_records_free(&arena->shares, nr);
+		}
+	}
+	if (orphan)
+		free_locked(arena, class, handle);
+	tmem_lock_release(&class->lock);
+	return orphan;
+}
+
+bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
+			    unsigned length)
+{
+	const struct tmem_span *span = tmem_arena_span(arena, handle);
+
+	return tmem_arena_slot_bytes(length) ==
+		       span->class * (unsigned)TMEM_SLOT_GRAIN &&
+	       !is_frozen(arena, span) &&
+	       !atomic_load_explicit(&span->shares, memory_order_relaxed);
+}
+
+void tmem_arena_freeze(struct tmem_arena *arena)
+{
+	unsigned c, list;
+
+	for (c = 1; c < TMEM_CLASSES; c++)
+		for (list = TMEM_SPAN_READY; list <= TMEM_SPAN_OPEN; list++)
+			list_join(arena, &arena->classes[c].lists[1][list],
+				  &arena->classes[c].lists[0][list]);
+	arena->frozen_before = ++arena->epoch;
+}
+
+void tmem_arena_thaw(struct tmem_arena *arena)
+{
+	unsigned c, list;
+
+	for (c = 1; c < TMEM_CLASSES; c++)
+		for (list = TMEM_SPAN_READY; list <= TMEM_SPAN_OPEN; list++)
+			list_join(arena, &arena->classes[c].lists[0][list],
+				  &arena->classes[c].lists[1][list]);
+	arena->frozen_before = 0;
+}

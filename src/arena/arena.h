@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arena: where stored bytes live.
+ *
+ * CLASSES.  Class c has slots of 64 * c bytes, c = 1 .. 65 (a raw page with
+ * its header).  A *span* is up to 64 slots of one class in c pages: slots
+ * cross page boundaries, nothing is lost at a page's end, and one word is a
+ * bitmap of slots, another one of pages.
+ *
+ * HANDLES.  A slot is named by a 32-bit handle: span number << 6 | slot.  The
+ * top bit is never set.  0 names nothing.
+ *
+ * METADATA.  Everything that changes when a slot is freed lies outside the
+ * data pages, in the span's record: so freeing touches no data page, and the
+ * pages of a *frozen* span can stay shared with another process after a fork.
+ *
+ * PAGES.  A page is *touched* once a slot on it was handed out: then it is
+ * accounted.  A touched page whose slots are all free is *idle*; idle pages
+ * go back to the kernel in batches (8 of a class, or when all classes have
+ * 64, or when the limit is reached).  A free slot whose pages are all touched
+ * is *ready*: it is used before any that would need new memory.
+ *
+ * FROZEN.  tmem_arena_freeze() freezes the spans that exist: no slot of them
+ * is handed out, until thaw.  Their idle pages still go back.
+ *
+ * SHARING.  A clone's slot refers to another slot's data.  The counts lie in
+ * a record of their own, which only spans with shared slots have.  A slot
+ * whose owner released it while others refer to it is an *orphan*.
+ *
+ *   S1  ready == {i in free: all pages of i touched}.
+ *   S2  idle == {p touched: all slots on p free}.
+ *   S3  A span is on its class's ready list if ready != 0, else on the open
+ *       list if free != 0, else on none; frozen ones have lists of their own.
+ *   S4  A span is on its class's idle list if and only if idle != 0; nr_idle
+ *       of class and arena count the pages.
+ *   S5  nr_touched is the number of touched pages of all spans; the data
+ *       pages in use are those of the spans, plus chunk headers.
+ *   S6  A span without touched pages does not exist (but within an alloc).
+ *   S7  A share record has a count; orphans are slots in use with one.
+ */
+#ifndef TMEM_ARENA_ARENA_H
+#define TMEM_ARENA_ARENA_H
+
+#include "records.h"
+#include "slot.h"
+
+enum {
+	TMEM_SLOT_GRAIN = 64,
+	TMEM_CLASSES = 66,
+	TMEM_SPAN_SLOTS = 64,
+	TMEM_SLOT_MAX_BYTES = TMEM_SLOT_GRAIN * (TMEM_CLASSES - 1),
+	TMEM_IDLE_CLASS_PAGES = 8,
+	TMEM_IDLE_PAGES = 64,
+	TMEM_CLASSES_UP = 8 /* classes tried above the right one when full */
+};
+
+/* A list of slots through their spans' records: the pages of an object. */
+struct tmem_link {
+	uint32_t next;
+	uint32_t prev;
+};
+
+enum tmem_span_list {
+	TMEM_SPAN_NONE = 0,
+	TMEM_SPAN_READY,
+	TMEM_SPAN_OPEN
+};
+
+struct tmem_span {
+	uint64_t free;
+	uint64_t ready;
+	uint64_t touched; /* pages */
+	uint64_t idle;	  /* pages */
+	char *base;
+	uint32_t next; /* ready or open list; circular */
+	uint32_t prev;
+	uint32_t idle_next; /* 0: last */
+	uint32_t idle_prev;
+	uint32_t epoch;
+	_Atomic uint32_t shares; /* record number, 0: none */
+	uint16_t class;
+	uint16_t list; /* enum tmem_span_list */
+	struct tmem_link links[TMEM_SPAN_SLOTS];
+};
+_Static_assert(TMEM_RECORDS_PER_PAGE(sizeof(struct tmem_span)) == 7,
+	       "9.2 bytes a slot");
+
+struct tmem_shares {
+	uint64_t orphans;
+	uint32_t nr[TMEM_SPAN_SLOTS];
+	uint32_t nr_shared; /* slots with a count */
+};
+
+struct tmem_class {
+	_Alignas(64) struct tmem_lock lock;
+	uint32_t nr_idle;     /* pages */
+	uint32_t idle;	      /* list of spans */
+	uint32_t lists[2][3]; /* [frozen][enum tmem_span_list] */
+};
+
+struct tmem_arena {
+	struct tmem_account *account;
+	struct tmem_meta *meta;
+	struct tmem_pages pages;
+	struct tmem_records spans;
+	struct tmem_records shares;
+	_Atomic uint64_t nr_touched; /* pages */
+	_Atomic uint64_t nr_idle;    /* pages */
+	uint32_t epoch;
+	uint32_t frozen_before; /* spans of an earlier epoch are frozen */
+	struct tmem_class classes[TMEM_CLASSES];
+};
+
+void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
+		     struct tmem_account *account);
+void tmem_arena_fini(struct tmem_arena *arena);
+
+/* A handle for `length` bytes of data (at most a page), or 0. */
+uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length);
+/*
+ * The owner's: frees the slot, or orphans it if it is shared.  True if it is
+ * free now.
+ */
+bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle);
+
+/* One more reference; false if there is no memory for the count. */
+bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle);
+/* True if that freed the slot: it was an orphan. */
+bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle);
+
+/* True if new data of that length may overwrite the slot. */
+bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
+			    unsigned length);
+
+/* Gives all idle pages back to the kernel. */
+void tmem_arena_trim(struct tmem_arena *arena);
+
+/* Nothing else may be going on. */
+void tmem_arena_freeze(struct tmem_arena *arena);
+void tmem_arena_thaw(struct tmem_arena *arena);
+
+/* Walks S1-S7; nothing else may be going on.  Counts slots in use. */
+void tmem_arena_check(struct tmem_arena *arena, uint64_t *ret_slots,
+		      uint64_t *ret_orphans, uint64_t *ret_shares);
+
+/* Bytes of a slot for that much data, header and rounding included. */
+static inline unsigned tmem_arena_slot_bytes(unsigned length)
+{
+	unsigned bytes = (unsigned)sizeof(struct tmem_slot) + length;
+
+	return (bytes + TMEM_SLOT_GRAIN - 1) / TMEM_SLOT_GRAIN *
+	       TMEM_SLOT_GRAIN;
+}
+
+static inline struct tmem_span *tmem_arena_span(const struct tmem_arena *arena,
+						uint32_t handle)
+{
+	return tmem_records_get(&arena->spans, handle / TMEM_SPAN_SLOTS,
+				sizeof(struct tmem_span));
+}
+
+static inline struct tmem_slot *tmem_arena_slot(const struct tmem_arena *arena,
+						uint32_t handle)
+{
+	const struct tmem_span *span = tmem_arena_span(arena, handle);
+
+	return (struct tmem_slot *)(span->base +
+				    (size_t)(handle % TMEM_SPAN_SLOTS) *
+					    span->class * TMEM_SLOT_GRAIN);
+}
+
+/* Bytes that the slot takes, rounding included. */
+static inline unsigned tmem_arena_size_of(const struct tmem_arena *arena,
+					  uint32_t handle)
+{
+	return tmem_arena_span(arena, handle)->class *
+	       (unsigned)TMEM_SLOT_GRAIN;
+}
+
+/* Guarded by whatever guards the list that the slot is on. */
+static inline struct tmem_link *tmem_arena_link(const struct tmem_arena *arena,
+						uint32_t handle)
+{
+	return &tmem_arena_span(arena, handle)->links[handle % TMEM_SPAN_SLOTS];
+}
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A growing table of records of one size, named by 32-bit numbers from 1.
+ *
+ * Two levels: a top page of pointers to directory pages, whose entries point
+ * to metadata pages full of records.  Nothing ever moves, so a record is read
+ * by number without this table's lock, by whoever knows that it exists.  A
+ * page whose records are all free is given back.
+ *
+ *   R1  An entry's `used` has a bit for each record in use; an entry without
+ *       a page has none.
+ *   R2  Entries with a page and a free record are on the `open` list; entries
+ *       without a page that once had one on the `bare` list.
+ *   R3  nr_used is the number of bits.
+ */
+#ifndef TMEM_ARENA_RECORDS_H
+#define TMEM_ARENA_RECORDS_H
+
+#include "meta.h"
+
+enum {
+	TMEM_RECORDS_PER_DIR = 128,
+	TMEM_RECORDS_DIRS = 512,
+	TMEM_RECORDS_MAX_PAGES = TMEM_RECORDS_PER_DIR * TMEM_RECORDS_DIRS
+};
+
+struct tmem_records_entry {
+	_Alignas(32) char *page;
+	uint64_t used;
+	uint32_t next; /* entry number + 1 on its list, 0: last */
+	uint32_t prev;
+};
+_Static_assert(sizeof(struct tmem_records_entry) == 32, "128 to a page");
+
+struct tmem_records {
+	struct tmem_meta *meta;
+	uint32_t record_bytes;
+	uint32_t per_page; /* at most 64 */
+	struct tmem_lock lock;
+	uint32_t nr_entries; /* ever used */
+	uint32_t open;	     /* entry number + 1 */
+	uint32_t bare;
+	uint64_t nr_used;
+	struct tmem_records_entry **top; /* NULL until first used */
+};
+
+void tmem_records_init(struct tmem_records *records, struct tmem_meta *meta,
+		       uint32_t record_bytes);
+
+/* The number of a zeroed record, or 0. */
+uint32_t tmem_records_alloc(struct tmem_records *records);
+void tmem_records_free(struct tmem_records *records, uint32_t number);
+
+/* fn(arg, number, record) for each one in use; nothing may change. */
+void tmem_records_for_each(struct tmem_records *records,
+			   void (*fn)(void *arg, uint32_t number, void *record),
+			   void *arg);
+void tmem_records_check(struct tmem_records *records);
+
+/* How many records of this size a page has; a constant for the compiler. */
+#define TMEM_RECORDS_PER_PAGE(record_bytes) \
+	(4096 / (record_bytes) > 64 ? 64 : 4096 / (record_bytes))
+
+static inline struct tmem_records_entry *
+tmem_records_entry(const struct tmem_records *records, uint32_t entry)
+{
+	return &records->top[entry / TMEM_RECORDS_PER_DIR]
+			    [entry % TMEM_RECORDS_PER_DIR];
+}
+
+/* record_bytes as at init: here so that the division is by a constant. */
+static inline void *tmem_records_get(const struct tmem_records *records,
+				     uint32_t number, uint32_t record_bytes)
+{
+	uint32_t per_page = TMEM_RECORDS_PER_PAGE(record_bytes);
+	uint32_t i = number - 1;
+
+	return tmem_records_entry(records, i / per_page)->page +
+	       (size_t)(i % per_page) * record_bytes;
+}
+
+#endif

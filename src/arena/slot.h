@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A slot: one stored page, self-describing.
+ *
+ * The header names the page (pool, object number, index), says how the data
+ * is to be read (form, length), which of several is the newest (generation)
+ * and whether it is whole (checksum over the header's other fields and the
+ * data).  So an index is a cache: a scan of the slots can rebuild it.
+ *
+ * Slots lie at multiples of 64 bytes.
+ */
+#ifndef TMEM_ARENA_SLOT_H
+#define TMEM_ARENA_SLOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * How the data is to be read.  The numbers are a format: they never change.
+ * A form that compresses has a codec of the same number (codecs/codec.h).
+ */
+enum tmem_form {
+	TMEM_FORM_SAME = 1, /* one 8-byte word, repeated */
+	TMEM_FORM_LZ4 = 2,
+	TMEM_FORM_RAW = 3,
+	TMEM_FORM_REF = 15 /* a clone's: the handle of the slot with the data */
+};
+
+enum {
+	TMEM_SLOT_FORM_SHIFT = 56
+};
+
+struct tmem_slot {
+	uint32_t object;
+	uint32_t index;
+	uint32_t checksum;
+	uint16_t pool;
+	uint16_t length;	  /* of data, in bytes */
+	uint64_t form_generation; /* form in the top 8 bits */
+	unsigned char data[];
+};
+_Static_assert(sizeof(struct tmem_slot) == 24, "part of the format");
+
+static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
+{
+	return (unsigned)(slot->form_generation >> TMEM_SLOT_FORM_SHIFT);
+}
+
+/* Computes the checksum of a slot that is otherwise filled in. */
+void tmem_slot_seal(struct tmem_slot *slot);
+/* True if the slot is as it was sealed. */
+bool tmem_slot_is_whole(const struct tmem_slot *slot);
+
+#endif

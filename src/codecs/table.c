@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of codecs. */
+#include "codec.h"
+
+const struct tmem_codec *const tmem_codecs[] = {
+	&tmem_codec_same,
+	&tmem_codec_lz4,
+	&tmem_codec_raw,
+	NULL,
+};
+
+const struct tmem_codec *tmem_codec_of(unsigned form)
+{
+	const struct tmem_codec *const *codec;
+
+	for (codec = tmem_codecs; *codec; codec++)
+		if ((*codec)->form == form)
+			return *codec;
+	return NULL;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* Walks the store's invariants C1-C7 and those of its parts. */
+#include <string.h>
+
+#include <tmem/store.h>
+
+#include "object.h"
+
+struct walk {
+	struct tmem_store *store;
+	struct tmem_shard *shard;
+	uint64_t pages;	  /* index entries of slots */
+	uint64_t objects; /* index entries of objects */
+	struct tmem_stats count;
+};
+
+/* C4: a reference names a slot in use that has data. */
+static void check_reference(struct walk *w, const struct tmem_slot *slot)
+{
+	const struct tmem_slot *data;
+	uint32_t target;
+
+	memcpy(&target, slot->data, sizeof(target));
+	data = tmem_arena_slot(&w->store->arena, target);
+	TMEM_INVARIANT("C4",
+		       !(tmem_arena_span(&w->store->arena, target)->free >>
+				 target % TMEM_SPAN_SLOTS &
+			 1));
+	TMEM_INVARIANT("C4", tmem_slot_is_whole(data));
+	TMEM_INVARIANT("C4", tmem_slot_form(data) == TMEM_FORM_LZ4 ||
+				     tmem_slot_form(data) == TMEM_FORM_RAW);
+}
+
+static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
+{
+	struct tmem_store *store = w->store;
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	const struct tmem_object *object;
+	struct tmem_key key;
+	uint32_t *entry;
+
+	TMEM_INVARIANT("C1", tmem_slot_is_whole(slot));
+	object = tmem_object_nr(store, slot->object);
+	TMEM_INVARIANT("C1", slot->pool == object->pool);
+	key = tmem_key_of(store, object->pool, &object->id, slot->index);
+	TMEM_INVARIANT("C1", key.shard == w->shard);
+	TMEM_INVARIANT("C1", key.object_hash == object->hash);
+	entry = tmem_object_find_page(store, &key);
+	TMEM_INVARIANT("C1", entry && *entry == handle);
+	w->pages++;
+	w->count.same_pages += tmem_slot_form(slot) == TMEM_FORM_SAME;
+	w->count.lz4_pages += tmem_slot_form(slot) == TMEM_FORM_LZ4;
+	w->count.raw_pages += tmem_slot_form(slot) == TMEM_FORM_RAW;
+	if (tmem_slot_form(slot) == TMEM_FORM_REF) {
+		w->count.ref_pages++;
+		check_reference(w, slot);
+	}
+	return key.hash;
+}
+
+static uint64_t check_entry(void *arg, uint32_t ref) TMEM_UNANALYSED
+{
+	struct walk *w = arg;
+	const struct tmem_object *object;
+	uint32_t nr = ref & ~TMEM_REF_OBJECT;
+
+	if (!(ref & TMEM_REF_OBJECT))
+		return check_page(w, ref);
+	object = tmem_object_nr(w->store, nr);
+	TMEM_INVARIANT("C2", tmem_object_find(w->store, w->shard, object->pool,
+					      &object->id) == nr);
+	TMEM_INVARIANT("C7", atomic_load(&w->store->pools[object->pool].id));
+	w->objects++;
+	return tmem_hash_word(object->hash);
+}
+
+static void check_object(struct walk *w, uint32_t nr)
+{
+	const struct tmem_object *object = tmem_object_nr(w->store, nr);
+	const struct tmem_arena *arena = &w->store->arena;
+	uint32_t handle = object->head, pages = 0;
+
+	TMEM_INVARIANT("C2", handle);
+	do {
+		const struct tmem_link *link = tmem_arena_link(arena, handle);
+
+		TMEM_INVARIANT("C2",
+			       tmem_arena_slot(arena, handle)->object == nr);
+		TMEM_INVARIANT("C2", tmem_arena_link(arena, link->next)->prev ==
+					     handle);
+		TMEM_INVARIANT("C2", ++pages <= object->nr_pages);
+		handle = link->next;
+	} while (handle != object->head);
+	TMEM_INVARIANT("C2", pages == object->nr_pages);
+	w->count.pages += pages;
+	w->count.objects++;
+}
+
+static void check_shard(struct walk *w, struct tmem_shard *shard)
+{
+	uint64_t objects = w->objects;
+	uint32_t nr, prev = 0;
+
+	w->shard = shard;
+	tmem_index_check(&shard->index, check_entry, w);
+	for (nr = shard->objects; nr; nr = tmem_object_nr(w->store, nr)->next) {
+		TMEM_INVARIANT("C2",
+			       tmem_object_nr(w->store, nr)->prev == prev);
+		check_object(w, nr);
+		objects++;
+		prev = nr;
+	}
+	TMEM_INVARIANT("C2", objects == w->objects);
+}
+
+/* Bytes of slots in use, orphans too. */
+static void count_span(void *arg, uint32_t nr, void *record)
+{
+	struct walk *w = arg;
+	const struct tmem_span *span = record;
+	unsigned i;
+
+	for (i = 0; i < (span->class > 64 ? 63u : 64u); i++) {
+		const struct tmem_slot *slot;
+
+		if (span->free >> i & 1)
+			continue;
+		slot = tmem_arena_slot(&w->store->arena,
+				       nr * TMEM_SPAN_SLOTS + i);
+		w->count.slot_bytes += span->class * (uint64_t)TMEM_SLOT_GRAIN;
+		if (tmem_slot_form(slot) != TMEM_FORM_REF)
+			w->count.stored_bytes += slot->length;
+	}
+}
+
+static void check_sums(struct walk *w)
+{
+	struct tmem_store *store = w->store;
+	uint64_t slots, orphans, shares;
+	struct tmem_stats sum = { 0 };
+	uint32_t i;
+
+	for (i = 0; i < store->nr_shards; i++) {
+		const struct tmem_stats *s = &store->shards[i].stats;
+
+		sum.pages += s->pages;
+		sum.same_pages += s->same_pages;
+		sum.lz4_pages += s->lz4_pages;
+		sum.raw_pages += s->raw_pages;
+		sum.ref_pages += s->ref_pages;
+		sum.objects += s->objects;
+		sum.slot_bytes += s->slot_bytes;
+		sum.stored_bytes += s->stored_bytes;
+	}
+	tmem_arena_check(&store->arena, &slots, &orphans, &shares);
+	TMEM_INVARIANT("C3", slots == w->pages + orphans);
+	TMEM_INVARIANT("C4", shares == w->count.ref_pages);
+	tmem_records_for_each(&store->arena.spans, count_span, w);
+	TMEM_INVARIANT("C6", w->pages == w->count.pages);
+	TMEM_INVARIANT("C6", !memcmp(&sum, &w->count, sizeof(sum)));
+}
+
+static void check_held(struct tmem_store *store)
+{
+	uint64_t bytes = store->fixed_bytes;
+
+	tmem_meta_check(&store->meta);
+	bytes += tmem_meta_bytes(&store->meta);
+	bytes += atomic_load(&store->arena.nr_touched) * 4096;
+	bytes += store->arena.pages.nr_chunks * 4096ull;
+	TMEM_INVARIANT("C5", bytes == tmem_account_held(&store->account));
+}
+
+void tmem_store_check(struct tmem_store *store) TMEM_UNANALYSED
+{
+	struct walk w = { .store = store };
+	uint32_t i;
+
+	tmem_lock_acquire(&store->control);
+	/* Scratches too: one may be in the making. */
+	tmem_lock_acquire(&store->scratches[0].lock);
+	for (i = 1; i < TMEM_MAX_SCRATCHES; i++)
+		tmem_lock_acquire_also(&store->scratches[i].lock);
+	tmem_shards_acquire(store);
+
+	for (i = 0; i < store->nr_shards; i++)
+		check_shard(&w, &store->shards[i]);
+	tmem_records_check(&store->objects);
+	check_sums(&w);
+	check_held(store);
+
+	tmem_shards_release(store);
+	for (i = TMEM_MAX_SCRATCHES; i-- > 1;)
+		tmem_lock_release_also(&store->scratches[i].lock);
+	tmem_lock_release(&store->scratches[0].lock);
+	tmem_lock_release(&store->control);
+}

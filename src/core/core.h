@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page store: its parts and how they fit together.
+ *
+ * A page is named by pool, 192-bit object and 32-bit index.  The key's hash
+ * picks one of 16 or 64 *shards*; all that there is to know about the page
+ * hangs under that shard's lock:
+ *
+ *   index     hash -> reference: a slot's handle, or an object record's number
+ *             with the top bit set (so one structure finds both);
+ *   slot      the stored page itself, naming its object by number (arena/);
+ *   object    a record with the 192 bits and the list of its slots.
+ *
+ * Sixteen neighbouring indexes of an object fall into the same shard, and an
+ * object has a record in each shard where it has pages: so no operation on a
+ * page needs more than its shard's lock, a small object costs one record, and
+ * invalidating an object walks its own lists only.
+ *
+ * STORE.  The page is compressed into a *scratch* without the shard's lock.
+ * Then, under it: the old slot is overwritten if the new data has its size
+ * class and nobody shares it, else a new slot is filled and the index entry
+ * turned to it.  If there is no memory for it, the old page is removed.
+ *
+ * CLONE.  A slot of the new pool holds either the same word (same-filled
+ * pages) or a reference to the slot that has the data, which is counted; the
+ * data goes with its last user.
+ *
+ * FORK.  before_fork waits for what is in flight by taking every lock that an
+ * operation begins with (control, scratches, shards), and closes them.  Loads
+ * that find their shard closed read without a lock and are counted in a page
+ * of its own that fork(2) wipes (MADV_WIPEONFORK): after_fork reopens the
+ * locks, waits until that count is 0 and releases them.
+ *
+ * LOCK ORDER.  control > scratch > shard > class > records > meta > pages.
+ *
+ *   C1  Each index entry of a slot is found under the key that the slot and
+ *       its object name, in that key's shard; the slot is whole.
+ *   C2  Each object record has an index entry, is on its shard's list, has at
+ *       least one page, and its list holds nr_pages slots that name it.
+ *   C3  Slots in use == index entries of slots + orphans.
+ *   C4  Reference slots == sum of share counts; what they name has data.
+ *   C5  held_bytes == fixed + scratches + metadata + touched data pages +
+ *       chunk headers.
+ *   C6  The gauges (pages by form, bytes, objects) are what a walk counts.
+ *   C7  An object's pool is live.
+ */
+#ifndef TMEM_CORE_CORE_H
+#define TMEM_CORE_CORE_H
+
+#include <tmem/stats.h>
+#include <tmem/store.h>
+
+#include "arena/arena.h"
+#include "base/hash.h"
+#include "base/lock.h"
+#include "codecs/codec.h"
+#include "index.h"
+#include "policy.h"
+
+enum {
+	TMEM_MAX_POOLS = 256,
+	TMEM_MAX_SHARDS = 64,
+	TMEM_FEW_SHARDS = 16,
+	TMEM_MAX_SCRATCHES = 16,
+	TMEM_SCRATCH_PAGES = 6
+};
+
+/* Below this a store is not worth 64 index pages. */
+#define TMEM_MANY_SHARDS_BYTES (256ull << 20)
+/* Marks a reference as an object record's number. */
+#define TMEM_REF_OBJECT 0x80000000u
+
+struct tmem_object {
+	uint64_t hash; /* of pool and id */
+	struct tmem_object_id id;
+	uint32_t pool; /* number */
+	uint32_t head; /* a slot's handle; its list is circular */
+	uint32_t nr_pages;
+	uint32_t next; /* object number on the shard's list, 0: last */
+	uint32_t prev;
+};
+_Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
+
+struct tmem_shard {
+	_Alignas(64) struct tmem_lock lock;
+	uint32_t objects; /* list of object numbers */
+	uint64_t generation;
+	struct tmem_index index;
+	struct tmem_stats stats; /* this shard's part */
+};
+
+/* A thread's working memory while it compresses. */
+struct tmem_scratch {
+	struct tmem_lock lock;
+	_Atomic uint32_t ready; /* memory is there */
+	_Atomic uint64_t user;	/* the last one's stack */
+	char *memory;
+};
+
+struct tmem_pool {
+	_Atomic uint32_t id; /* 0: not live */
+	uint32_t generation; /* of this number; control lock */
+	uint32_t used;	     /* control lock */
+};
+
+/* Loads in flight that hold no lock; fork(2) wipes it. */
+struct tmem_quiet {
+	_Atomic uint32_t nr_readers;
+};
+
+struct tmem_store {
+	uint64_t magic;
+	uint64_t max_limit_bytes;
+	size_t fixed_bytes; /* of this struct, rounded up, and `quiet` */
+	uint32_t nr_shards;
+	uint32_t no_raw;
+	struct tmem_quiet *quiet;
+	struct tmem_lock control;
+	_Alignas(64) struct tmem_account account;
+	struct tmem_meta meta;
+	struct tmem_records objects;
+	struct tmem_scratch scratches[TMEM_MAX_SCRATCHES];
+	struct tmem_pool pools[TMEM_MAX_POOLS];
+	struct tmem_policy policy;
+	struct tmem_arena arena;
+	struct tmem_shard shards[];
+};
+
+/* A page's name, hashed. */
+struct tmem_key {
+	const struct tmem_object_id *object;
+	uint32_t pool; /* number */
+	uint32_t index;
+	uint64_t object_hash;
+	uint64_t hash;
+	struct tmem_shard *shard;
+};
+
+static inline struct tmem_object *tmem_object_nr(const struct tmem_store *store,
+						 uint32_t nr)
+{
+	return tmem_records_get(&store->objects, nr,
+				sizeof(struct tmem_object));
+}
+
+static inline uint64_t tmem_object_hash(uint32_t pool,
+					const struct tmem_object_id *id)
+{
+	uint64_t h = tmem_hash_word(id->word[0] + pool * TMEM_HASH_K0);
+
+	h = tmem_hash_more(h, id->word[1]);
+	return tmem_hash_more(h, id->word[2]);
+}
+
+/* Sixteen neighbours share this, and so their shard. */
+static inline uint64_t tmem_block_hash(uint64_t object_hash, uint32_t index)
+{
+	return tmem_hash_more(object_hash, index >> 4);
+}
+
+static inline uint64_t tmem_page_hash(uint64_t block_hash, uint32_t index)
+{
+	return tmem_hash_more(block_hash, index & 15);
+}
+
+static inline struct tmem_shard *tmem_shard_of(struct tmem_store *store,
+					       uint64_t block_hash)
+{
+	return &store->shards[block_hash >> 32 & (store->nr_shards - 1)];
+}
+
+static inline struct tmem_key tmem_key_of(struct tmem_store *store,
+					  uint32_t pool,
+					  const struct tmem_object_id *object,
+					  uint32_t index)
+{
+	uint64_t object_hash = tmem_object_hash(pool, object);
+	uint64_t block = tmem_block_hash(object_hash, index);
+
+	return (struct tmem_key){
+		.object = object,
+		.pool = pool,
+		.index = index,
+		.object_hash = object_hash,
+		.hash = tmem_page_hash(block, index),
+		.shard = tmem_shard_of(store, block),
+	};
+}
+
+static inline uint32_t tmem_pool_number(tmem_pool_id pool)
+{
+	return pool % TMEM_MAX_POOLS;
+}
+
+static inline bool tmem_pool_is_live(struct tmem_store *store,
+				     tmem_pool_id pool)
+{
+	return pool &&
+	       atomic_load_explicit(&store->pools[tmem_pool_number(pool)].id,
+				    memory_order_acquire) == pool;
+}
+
+/* All shards, in order: control operations and checks. */
+static inline void tmem_shards_acquire(struct tmem_store *store) TMEM_UNANALYSED
+{
+	uint32_t i;
+
+	tmem_lock_acquire(&store->shards[0].lock);
+	for (i = 1; i < store->nr_shards; i++)
+		tmem_lock_acquire_also(&store->shards[i].lock);
+}
+
+static inline void tmem_shards_release(struct tmem_store *store) TMEM_UNANALYSED
+{
+	uint32_t i;
+
+	for (i = store->nr_shards; i-- > 1;)
+		tmem_lock_release_also(&store->shards[i].lock);
+	tmem_lock_release(&store->shards[0].lock);
+}
+
+/* pool.c */
+int tmem_pool_create(struct tmem_store *store, tmem_pool_id *ret_pool);
+int tmem_pool_destroy(struct tmem_store *store, tmem_pool_id pool);
+int tmem_pool_clone(struct tmem_store *store, tmem_pool_id pool,
+		    tmem_pool_id *ret_pool);
+
+/* stats.c */
+void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats);
+
+#endif

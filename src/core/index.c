@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/* The index of a shard; the model is in index.h. */
+#include "index.h"
+
+#include <string.h>
+
+enum {
+	PROBES = 8, /* 3 bits of an entry's tag */
+	PROBE_BITS = 3,
+	BUCKET_MASK = TMEM_SEGMENT_BUCKETS - 1,
+	/* Merge below this, split at about 550: far enough apart. */
+	MERGE_COUNT = 256
+};
+
+static unsigned home_of(uint64_t hash)
+{
+	return hash & BUCKET_MASK;
+}
+
+static unsigned tag_of(uint64_t hash)
+{
+	return hash >> 6 & ((1u << TMEM_INDEX_TAG_BITS) - 1);
+}
+
+static size_t dir_of(const struct tmem_index *index, unsigned tag)
+{
+	return tag >> (TMEM_INDEX_TAG_BITS - index->depth);
+}
+
+static unsigned depth_of(const struct tmem_segment *segment)
+{
+	return segment->buckets[0].depth;
+}
+
+static unsigned count_of(const struct tmem_segment *segment)
+{
+	return segment->buckets[0].count;
+}
+
+/* The tag bit that tells the halves of a segment of depth `depth` apart. */
+static bool upper_half(unsigned tag, unsigned depth)
+{
+	return tag >> (TMEM_INDEX_TAG_BITS - 1 - depth) & 1;
+}
+
+/* Adds `by` to the counts of the buckets that an entry passed. */
+static void pass(struct tmem_segment *segment, unsigned home, unsigned probe,
+		 int by)
+{
+	unsigned i;
+
+	for (i = 0; i < probe; i++) {
+		struct tmem_bucket *bucket;
+
+		bucket = &segment->buckets[(home + i) & BUCKET_MASK];
+		bucket->passed = (uint8_t)(bucket->passed + by);
+	}
+}
+
+/* Puts an entry at a free place that is known. */
+static void put_at(struct tmem_segment *segment, unsigned b, unsigned i,
+		   uint16_t tagged, uint32_t ref)
+{
+	unsigned probe = tagged & (PROBES - 1);
+
+	segment->buckets[b].tags[i] = tagged;
+	segment->buckets[b].refs[i] = ref;
+	segment->buckets[0].count++;
+	pass(segment, b - probe, probe, 1);
+}
+
+static void clear_at(struct tmem_segment *segment, unsigned b, unsigned i)
+{
+	unsigned probe = segment->buckets[b].tags[i] & (PROBES - 1);
+
+	segment->buckets[b].refs[i] = 0;
+	segment->buckets[0].count--;
+	pass(segment, b - probe, probe, -1);
+}
+
+/* False if the home bucket and its followers are full. */
+static bool put(struct tmem_segment *segment, unsigned home, unsigned tag,
+		uint32_t ref)
+{
+	unsigned probe, i;
+
+	for (probe = 0; probe < PROBES; probe++) {
+		unsigned b = (home + probe) & BUCKET_MASK;
+
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
+			if (!segment->buckets[b].refs[i]) {
+				put_at(segment, b, i,
+				       (uint16_t)(tag << PROBE_BITS | probe),
+				       ref);
+				return true;
+			}
+	}
+	return false;
+}
+
+/* The directory. */
+
+static unsigned dir_pages(unsigned depth)
+{
+	if (depth <= TMEM_INDEX_INLINE_DEPTH)
+		return 0;
+	return (unsigned)(((sizeof(void *) << depth) + 4095) / 4096);
+}
+
+static bool double_dirs(struct tmem_index *index, struct tmem_meta *meta)
+{
+	size_t i, nr = (size_t)1 << index->depth;
+	unsigned pages = dir_pages(index->depth + 1);
+	struct tmem_segment **old = index->dirs, **dirs = old;
+
+	/* Within a page, or inline, it doubles where it is. */
+	if (pages != dir_pages(index->depth))
+		dirs = tmem_meta_alloc(meta, pages);
+	if (!dirs)
+		return false;
+	for (i = nr; i-- > 0;)
+		dirs[2 * i] = dirs[2 * i + 1] = old[i];
+	if (dirs != old && dir_pages(index->depth))
+		tmem_meta_free(meta, old, dir_pages(index->depth));
+	index->dirs = dirs;
+	index->depth++;
+	index->nr_deepest = 0;
+	return true;
+}
+
+static void halve_dirs(struct tmem_index *index, struct tmem_meta *meta)
+{
+	size_t i, nr = (size_t)1 << (index->depth - 1);
+	unsigned old_pages = dir_pages(index->depth);
+	unsigned pages = dir_pages(index->depth - 1);
+	struct tmem_segment **dirs = pages ? index->dirs : index->inline_dirs;
+
+	for (i = 0; i < nr; i++)
+		dirs[i] = index->dirs[2 * i];
+	if (old_pages > pages)
+		tmem_meta_free(meta, (char *)index->dirs + pages * 4096ul,
+			       old_pages - pages);
+	index->dirs = dirs;
+	index->depth--;
+	index->nr_deepest = 0;
+	for (i = 0; i < nr; i++)
+		index->nr_deepest += depth_of(dirs[i]) == index->depth;
+}
+
+/* Points the directory slots of `segment` (its depth and tag) to it. */
+static void point_at(struct tmem_index *index, struct tmem_segment *segment,
+		     unsigned tag)
+{
+	size_t span = (size_t)1 << (index->depth - depth_of(segment));
+	size_t first = dir_of(index, tag) & ~(span - 1), i;
+
+	for (i = 0; i < span; i++)
+		index->dirs[first + i] = segment;
+}
+
+/* Splitting and merging. */
+
+static void move_upper_half(struct tmem_segment *from, struct tmem_segment *to)
+{
+	unsigned depth = depth_of(from), b, i;
+
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
+			struct tmem_bucket *bucket = &from->buckets[b];
+
+			if (!bucket->refs[i] ||
+			    !upper_half(bucket->tags[i] >> PROBE_BITS, depth))
+				continue;
+			put_at(to, b, i, bucket->tags[i], bucket->refs[i]);
+			clear_at(from, b, i);
+		}
+}
+
+static bool split(struct tmem_index *index, struct tmem_meta *meta,
+		  struct tmem_segment *segment, unsigned tag)
+{
+	unsigned depth = depth_of(segment);
+	struct tmem_segment *upper;
+
+	if (depth == TMEM_INDEX_TAG_BITS)
+		return false;
+	upper = tmem_meta_alloc(meta, 1);
+	if (!upper)
+		return false;
+	if (depth == index->depth && !double_dirs(index, meta)) {
+		tmem_meta_free(meta, upper, 1);
+		return false;
+	}
+	move_upper_half(segment, upper);
+	segment->buckets[0].depth = upper->buckets[0].depth =
+		(uint8_t)(depth + 1);
+	if (depth + 1 == index->depth)
+		index->nr_deepest += 2;
+	point_at(index, upper, tag | 1u << (TMEM_INDEX_TAG_BITS - 1 - depth));
+	return true;
+}
+
+/* All of `from` into `to`; if they do not fit, nothing. */
+static bool move_all(struct tmem_segment *from, struct tmem_segment *to,
+		     bool from_is_upper)
+{
+	unsigned depth = depth_of(to) - 1, b, i;
+
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
+			unsigned tagged = from->buckets[b].tags[i];
+			unsigned probe = tagged & (PROBES - 1);
+
+			if (from->buckets[b].refs[i] &&
+			    !put(to, (b - probe) & BUCKET_MASK,
+				 tagged >> PROBE_BITS,
+				 from->buckets[b].refs[i]))
+				goto undo;
+		}
+	return true;
+undo:
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
+			if (to->buckets[b].refs[i] &&
+			    upper_half(to->buckets[b].tags[i] >> PROBE_BITS,
+				       depth) == from_is_upper)
+				clear_at(to, b, i);
+	return false;
+}
+
+/* Merges the segment of that tag with its buddy if both are nearly empty. */
+static bool merge(struct tmem_index *index, struct tmem_meta *meta,
+		  unsigned tag)
+{
+	struct tmem_segment *segment = index->dirs[dir_of(index, tag)], *buddy;
+	unsigned depth = depth_of(segment), bit;
+
+	if (!depth || count_of(segment) > MERGE_COUNT / 2)
+		return false;
+	bit = 1u << (TMEM_INDEX_TAG_BITS - depth);
+	buddy = index->dirs[dir_of(index, tag ^ bit)];
+	if (depth_of(buddy) != depth ||
+	    count_of(segment) + count_of(buddy) > MERGE_COUNT)
+		return false;
+	if (!move_all(buddy, segment, !(tag & bit)))
+		return false;
+	if (depth == index->depth)
+		index->nr_deepest -= 2;
+	segment->buckets[0].depth = (uint8_t)(depth - 1);
+	point_at(index, segment, tag);
+	tmem_meta_free(meta, buddy, 1);
+	while (index->depth && !index->nr_deepest)
+		halve_dirs(index, meta);
+	return true;
+}
+
+void tmem_index_init(struct tmem_index *index)
+{
+	*index = (struct tmem_index){ 0 };
+	index->dirs = index->inline_dirs;
+}
+
+const void *tmem_index_home(const struct tmem_index *index, uint64_t hash)
+{
+	const struct tmem_segment *segment;
+
+	segment = index->dirs[dir_of(index, tag_of(hash))];
+	return segment ? &segment->buckets[home_of(hash)] : NULL;
+}
+
+uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
+			  tmem_index_match *match, void *arg)
+{
+	unsigned tag = tag_of(hash), home = home_of(hash), probe, i;
+	struct tmem_segment *segment = index->dirs[dir_of(index, tag)];
+
+	if (!segment)
+		return NULL;
+	for (probe = 0; probe < PROBES; probe++) {
+		struct tmem_bucket *bucket;
+		uint16_t want = (uint16_t)(tag << PROBE_BITS | probe);
+
+		bucket = &segment->buckets[(home + probe) & BUCKET_MASK];
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
+			if (bucket->tags[i] == want && bucket->refs[i] &&
+			    match(arg, bucket->refs[i]))
+				return &bucket->refs[i];
+		if (!bucket->passed)
+			break;
+	}
+	return NULL;
+}
+
+bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,
+		       uint64_t hash, uint32_t ref)
+{
+	unsigned tag = tag_of(hash);
+	struct tmem_segment *segment;
+
+	if (!index->dirs[0]) {
+		index->dirs[0] = tmem_meta_alloc(meta, 1);
+		if (!index->dirs[0])
+			return false;
+		index->nr_deepest = 1;
+	}
+	for (;;) {
+		segment = index->dirs[dir_of(index, tag)];
+		if (put(segment, home_of(hash), tag, ref)) {
+			index->nr_entries++;
+			return true;
+		}
+		if (!split(index, meta, segment, tag))
+			return false;
+	}
+}
+
+static bool is_ref(void *arg, uint32_t ref)
+{
+	const uint32_t *want = arg;
+
+	return *want == ref;
+}
+
+void tmem_index_remove(struct tmem_index *index, struct tmem_meta *meta,
+		       uint64_t hash, uint32_t ref)
+{
+	unsigned tag = tag_of(hash);
+	struct tmem_segment *segment = index->dirs[dir_of(index, tag)];
+	uint32_t *at = tmem_index_find(index, hash, is_ref, &ref);
+	size_t offset;
+	unsigned b, i;
+
+	TMEM_ASSERT(at);
+	offset = (size_t)((char *)at - (char *)segment);
+	b = (unsigned)(offset / sizeof(struct tmem_bucket));
+	i = (unsigned)(at - segment->buckets[b].refs);
+	clear_at(segment, b, i);
+	index->nr_entries--;
+	while (merge(index, meta, tag))
+		;
+	segment = index->dirs[dir_of(index, tag)];
+	if (!index->depth && !count_of(segment)) {
+		tmem_meta_free(meta, segment, 1);
+		index->dirs[0] = NULL;
+		index->nr_deepest = 0;
+	}
+}
+
+/* Checking. */
+
+static void check_segment(const struct tmem_segment *segment, size_t prefix,
+			  uint64_t (*fn)(void *arg, uint32_t ref), void *arg)
+{
+	unsigned passed[TMEM_SEGMENT_BUCKETS] = { 0 };
+	unsigned depth = depth_of(segment), b, i, p, count = 0;
+
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
+			const struct tmem_bucket *bucket;
+			unsigned tagged, probe, tag, home;
+			uint64_t hash;
+
+			bucket = &segment->buckets[b];
+			if (!bucket->refs[i])
+				continue;
+			tagged = bucket->tags[i];
+			probe = tagged & (PROBES - 1);
+			tag = tagged >> PROBE_BITS;
+			home = (b - probe) & BUCKET_MASK;
+			hash = fn(arg, bucket->refs[i]);
+			TMEM_INVARIANT("X1", home == home_of(hash));
+			TMEM_INVARIANT("X1", tag == tag_of(hash));
+			TMEM_INVARIANT("X3",
+				       tag >> (TMEM_INDEX_TAG_BITS - depth) ==
+					       prefix);
+			for (p = 0; p < probe; p++)
+				passed[(home + p) & BUCKET_MASK]++;
+			count++;
+		}
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		TMEM_INVARIANT("X2", segment->buckets[b].passed == passed[b]);
+	TMEM_INVARIANT("X3", count == count_of(segment));
+}
+
+void tmem_index_check(const struct tmem_index *index,
+		      uint64_t (*fn)(void *arg, uint32_t ref), void *arg)
+{
+	size_t i = 0, j, nr = (size_t)1 << index->depth;
+	uint64_t entries = 0;
+	uint32_t deepest = 0;
+
+	TMEM_INVARIANT("X4", !index->dirs[0] == !index->nr_entries);
+	while (index->dirs[0] && i < nr) {
+		const struct tmem_segment *segment = index->dirs[i];
+		unsigned shift = index->depth - depth_of(segment);
+
+		TMEM_INVARIANT("X3", depth_of(segment) <= index->depth);
+		TMEM_INVARIANT("X3", !(i & (((size_t)1 << shift) - 1)));
+		for (j = 0; j < (size_t)1 << shift; j++)
+			TMEM_INVARIANT("X3", index->dirs[i + j] == segment);
+		check_segment(segment, i >> shift, fn, arg);
+		entries += count_of(segment);
+		deepest += depth_of(segment) == index->depth;
+		i += (size_t)1 << shift;
+	}
+	TMEM_INVARIANT("X4", entries == index->nr_entries);
+	TMEM_INVARIANT("X4", deepest == index->nr_deepest);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The index of one shard: hash to 32-bit reference.
+ *
+ * Extendible hashing.  A *segment* is one page of 64 buckets, a bucket one
+ * cache line of ten entries.  A directory of 2^depth pointers, indexed by the
+ * top bits of the hash's 13-bit tag, says which segment; a segment of local
+ * depth d is pointed at by 2^(depth - d) neighbours.  A full segment splits
+ * in two: one page is touched, nothing else moves.  Two buddies that are
+ * nearly empty merge.  So growing and shrinking are steps of a few
+ * microseconds, and the memory follows the number of entries.
+ *
+ * An entry is a 16-bit tag and a reference.  The tag's low 3 bits say how far
+ * the entry lies from its home bucket (linear probing, 8 buckets at the
+ * most), so an entry tells its home bucket and its directory bits without a
+ * look at what it refers to.  A bucket counts the entries that passed it by
+ * because it was full: a search goes on while that is not zero.
+ *
+ * What a reference means, and whether it is the one looked for, is the
+ * caller's: references with equal tags are put to its match function.
+ *
+ * The lock is the shard's.
+ *
+ *   X1  Every entry is found from its hash's home bucket.
+ *   X2  `passed` of a bucket is the number of entries that were put beyond it.
+ *   X3  A segment's count is the number of its entries, and its local depth
+ *       tells which directory slots point to it.
+ *   X4  nr_entries is the sum; nr_deepest the segments of local depth ==
+ *       depth; an empty index has no segment.
+ */
+#ifndef TMEM_CORE_INDEX_H
+#define TMEM_CORE_INDEX_H
+
+#include "arena/meta.h"
+
+enum {
+	TMEM_BUCKET_ENTRIES = 10,
+	TMEM_SEGMENT_BUCKETS = 64,
+	TMEM_INDEX_TAG_BITS = 13,
+	TMEM_INDEX_INLINE_DEPTH = 2
+};
+
+struct tmem_bucket {
+	uint16_t tags[TMEM_BUCKET_ENTRIES];
+	uint32_t refs[TMEM_BUCKET_ENTRIES]; /* 0: free */
+	uint8_t passed;
+	uint8_t depth;	/* the segment's; in bucket 0 */
+	uint16_t count; /* the segment's; in bucket 0 */
+};
+_Static_assert(sizeof(struct tmem_bucket) == 64, "a cache line");
+
+struct tmem_segment {
+	struct tmem_bucket buckets[TMEM_SEGMENT_BUCKETS];
+};
+_Static_assert(sizeof(struct tmem_segment) == 4096, "a page");
+
+struct tmem_index {
+	struct tmem_segment **dirs;
+	uint32_t depth;
+	uint32_t nr_deepest;
+	uint64_t nr_entries;
+	struct tmem_segment *inline_dirs[1 << TMEM_INDEX_INLINE_DEPTH];
+};
+
+typedef bool tmem_index_match(void *arg, uint32_t ref);
+
+void tmem_index_init(struct tmem_index *index);
+
+/* Where the matching reference is, to be read or overwritten; or NULL. */
+uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
+			  tmem_index_match *match, void *arg);
+
+/* The bucket where a search for that hash begins, to be prefetched. */
+const void *tmem_index_home(const struct tmem_index *index, uint64_t hash);
+
+/* False if there is no memory for it (or no room, under a hostile hash). */
+bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,
+		       uint64_t hash, uint32_t ref);
+/* It must be there. */
+void tmem_index_remove(struct tmem_index *index, struct tmem_meta *meta,
+		       uint64_t hash, uint32_t ref);
+
+/* Walks X1-X4; fn(arg, ref) returns the hash that an entry should have. */
+void tmem_index_check(const struct tmem_index *index,
+		      uint64_t (*fn)(void *arg, uint32_t ref), void *arg);
+
+#endif

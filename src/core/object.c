@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* Objects and the entries of their pages; see object.h. */
+#include "object.h"
+
+#include <string.h>
+
+static bool same_id(const struct tmem_object_id *a,
+		    const struct tmem_object_id *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2];
+}
+
+struct object_match {
+	const struct tmem_store *store;
+	const struct tmem_object_id *id;
+	uint32_t pool;
+};
+
+static bool is_object(void *arg, uint32_t ref)
+{
+	const struct object_match *want = arg;
+	const struct tmem_object *object;
+
+	if (!(ref & TMEM_REF_OBJECT))
+		return false;
+	object = tmem_object_nr(want->store, ref & ~TMEM_REF_OBJECT);
+	return object->pool == want->pool && same_id(&object->id, want->id);
+}
+
+struct page_match {
+	const struct tmem_store *store;
+	const struct tmem_key *key;
+};
+
+static bool is_page(void *arg, uint32_t ref)
+{
+	const struct page_match *want = arg;
+	const struct tmem_slot *slot;
+
+	if (ref & TMEM_REF_OBJECT)
+		return false;
+	slot = tmem_arena_slot(&want->store->arena, ref);
+	return slot->index == want->key->index &&
+	       slot->pool == want->key->pool &&
+	       same_id(&tmem_object_nr(want->store, slot->object)->id,
+		       want->key->object);
+}
+
+/* An object's own index entry lies where no page of it needs to be. */
+static uint64_t entry_hash(uint64_t object_hash)
+{
+	return tmem_hash_word(object_hash);
+}
+
+uint32_t tmem_object_find(struct tmem_store *store, struct tmem_shard *shard,
+			  uint32_t pool, const struct tmem_object_id *id)
+{
+	struct object_match want = { store, id, pool };
+	uint64_t hash = entry_hash(tmem_object_hash(pool, id));
+	uint32_t *entry;
+
+	entry = tmem_index_find(&shard->index, hash, is_object, &want);
+	return entry ? *entry & ~TMEM_REF_OBJECT : 0;
+}
+
+uint32_t *tmem_object_find_page(struct tmem_store *store,
+				const struct tmem_key *key)
+{
+	struct page_match want = { store, key };
+
+	return tmem_index_find(&key->shard->index, key->hash, is_page, &want);
+}
+
+static uint32_t create_object(struct tmem_store *store,
+			      const struct tmem_key *key)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	struct tmem_shard *shard = key->shard;
+	uint32_t nr = tmem_records_alloc(&store->objects);
+	struct tmem_object *object;
+
+	if (!nr)
+		return 0;
+	if (!tmem_index_insert(&shard->index, &store->meta,
+			       entry_hash(key->object_hash),
+			       nr | TMEM_REF_OBJECT)) {
+		tmem_records_free(&store->objects, nr);
+		return 0;
+	}
+	object = tmem_object_nr(store, nr);
+	object->hash = key->object_hash;
+	object->id = *key->object;
+	object->pool = key->pool;
+	object->next = shard->objects;
+	if (shard->objects)
+		tmem_object_nr(store, shard->objects)->prev = nr;
+	shard->objects = nr;
+	shard->stats.objects++;
+	return nr;
+}
+
+static void free_object(struct tmem_store *store, struct tmem_shard *shard,
+			uint32_t nr) TMEM_REQUIRES(&shard->lock)
+{
+	struct tmem_object *object = tmem_object_nr(store, nr);
+
+	tmem_index_remove(&shard->index, &store->meta, entry_hash(object->hash),
+			  nr | TMEM_REF_OBJECT);
+	if (object->prev)
+		tmem_object_nr(store, object->prev)->next = object->next;
+	else
+		shard->objects = object->next;
+	if (object->next)
+		tmem_object_nr(store, object->next)->prev = object->prev;
+	shard->stats.objects--;
+	tmem_records_free(&store->objects, nr);
+}
+
+/* At the list's head; the tail, head's prev, is the oldest. */
+static void link_page(struct tmem_store *store, struct tmem_object *object,
+		      uint32_t handle)
+{
+	struct tmem_link *link = tmem_arena_link(&store->arena, handle);
+
+	if (!object->head) {
+		link->next = link->prev = handle;
+	} else {
+		struct tmem_link *head;
+
+		head = tmem_arena_link(&store->arena, object->head);
+		link->next = object->head;
+		link->prev = head->prev;
+		tmem_arena_link(&store->arena, head->prev)->next = handle;
+		head->prev = handle;
+	}
+	object->head = handle;
+	object->nr_pages++;
+}
+
+static void unlink_page(struct tmem_store *store, struct tmem_object *object,
+			uint32_t handle)
+{
+	struct tmem_link *link = tmem_arena_link(&store->arena, handle);
+
+	tmem_arena_link(&store->arena, link->prev)->next = link->next;
+	tmem_arena_link(&store->arena, link->next)->prev = link->prev;
+	if (object->head == handle)
+		object->head = link->next == handle ? 0 : link->next;
+	object->nr_pages--;
+}
+
+/* The gauge of pages of that form. */
+static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
+{
+	switch (form) {
+	case TMEM_FORM_SAME:
+		return &stats->same_pages;
+	case TMEM_FORM_LZ4:
+		return &stats->lz4_pages;
+	case TMEM_FORM_RAW:
+		return &stats->raw_pages;
+	default:
+		return &stats->ref_pages;
+	}
+}
+
+uint32_t tmem_object_add_page(struct tmem_store *store,
+			      const struct tmem_key *key, unsigned length)
+{
+	struct tmem_shard *shard = key->shard;
+	uint32_t nr, handle;
+	struct tmem_slot *slot;
+
+	nr = tmem_object_find(store, shard, key->pool, key->object);
+	if (!nr)
+		nr = create_object(store, key);
+	if (!nr)
+		return 0;
+	handle = tmem_arena_alloc(&store->arena, length);
+	if (handle && !tmem_index_insert(&shard->index, &store->meta, key->hash,
+					 handle)) {
+		tmem_arena_release(&store->arena, handle);
+		handle = 0;
+	}
+	if (!handle) {
+		if (!tmem_object_nr(store, nr)->nr_pages)
+			free_object(store, shard, nr);
+		return 0;
+	}
+	slot = tmem_arena_slot(&store->arena, handle);
+	slot->object = nr;
+	slot->index = key->index;
+	slot->pool = (uint16_t)key->pool;
+	link_page(store, tmem_object_nr(store, nr), handle);
+	return handle;
+}
+
+void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
+		      uint32_t handle, unsigned form, const void *data,
+		      unsigned length)
+{
+	struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+
+	slot->length = (uint16_t)length;
+	slot->form_generation =
+		(uint64_t)form << TMEM_SLOT_FORM_SHIFT | ++shard->generation;
+	memcpy(slot->data, data, length);
+	tmem_slot_seal(slot);
+	shard->stats.pages++;
+	++*form_gauge(&shard->stats, form);
+	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
+	if (form != TMEM_FORM_REF)
+		shard->stats.stored_bytes += length;
+}
+
+/* Off the gauges of pages, but not of bytes: a shared slot may stay. */
+static void uncount_page(struct tmem_shard *shard, const struct tmem_slot *slot)
+{
+	shard->stats.pages--;
+	--*form_gauge(&shard->stats, tmem_slot_form(slot));
+}
+
+static void uncount_bytes(struct tmem_shard *shard, unsigned form,
+			  unsigned length, unsigned size)
+{
+	shard->stats.slot_bytes -= size;
+	if (form != TMEM_FORM_REF)
+		shard->stats.stored_bytes -= length;
+}
+
+void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+
+	uncount_page(shard, slot);
+	uncount_bytes(shard, tmem_slot_form(slot), slot->length,
+		      tmem_arena_size_of(&store->arena, handle));
+}
+
+/* Gives a reference's target up. */
+static void release_target(struct tmem_store *store, struct tmem_shard *shard,
+			   const struct tmem_slot *reference)
+{
+	const struct tmem_slot *slot;
+	unsigned form, length, size;
+	uint32_t target;
+
+	memcpy(&target, reference->data, sizeof(target));
+	slot = tmem_arena_slot(&store->arena, target);
+	form = tmem_slot_form(slot);
+	length = slot->length;
+	size = tmem_arena_size_of(&store->arena, target);
+	if (tmem_arena_unshare(&store->arena, target))
+		uncount_bytes(shard, form, length, size);
+}
+
+/* The page's slot goes; index and list have let go of it. */
+static void release_slot(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	unsigned form = tmem_slot_form(slot), length = slot->length;
+	unsigned size = tmem_arena_size_of(&store->arena, handle);
+
+	uncount_page(shard, slot);
+	if (form == TMEM_FORM_REF)
+		release_target(store, shard, slot);
+	if (tmem_arena_release(&store->arena, handle))
+		uncount_bytes(shard, form, length, size);
+}
+
+bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
+			   uint32_t *entry, unsigned length)
+{
+	uint32_t old = *entry, new = tmem_arena_alloc(&store->arena, length);
+	struct tmem_slot *from, *to;
+	struct tmem_object *object;
+
+	if (!new)
+		return false;
+	from = tmem_arena_slot(&store->arena, old);
+	to = tmem_arena_slot(&store->arena, new);
+	to->object = from->object;
+	to->index = from->index;
+	to->pool = from->pool;
+	object = tmem_object_nr(store, from->object);
+	link_page(store, object, new);
+	unlink_page(store, object, old);
+	*entry = new;
+	release_slot(store, shard, old);
+	return true;
+}
+
+void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
+			   uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	uint32_t nr = slot->object;
+	struct tmem_object *object = tmem_object_nr(store, nr);
+	uint64_t block = tmem_block_hash(object->hash, slot->index);
+
+	tmem_index_remove(&shard->index, &store->meta,
+			  tmem_page_hash(block, slot->index), handle);
+	unlink_page(store, object, handle);
+	release_slot(store, shard, handle);
+	if (!object->nr_pages)
+		free_object(store, shard, nr);
+}
+
+uint32_t tmem_object_drop(struct tmem_store *store, struct tmem_shard *shard,
+			  uint32_t nr, uint32_t max)
+{
+	struct tmem_object *object = tmem_object_nr(store, nr);
+	uint32_t left = object->nr_pages < max ? object->nr_pages : max;
+	uint32_t dropped;
+
+	for (dropped = 0; dropped < left; dropped++) {
+		uint32_t oldest;
+
+		oldest = tmem_arena_link(&store->arena, object->head)->prev;
+		tmem_object_drop_page(store, shard, oldest);
+	}
+	return dropped;
+}

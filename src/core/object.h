@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Objects and the entries of their pages: interning, and what adding and
+ * dropping a page does to index, object list, gauges and arena.  Everything
+ * here needs the shard's lock.
+ */
+#ifndef TMEM_CORE_OBJECT_H
+#define TMEM_CORE_OBJECT_H
+
+#include "core.h"
+
+/* The number of the object's record in that shard, or 0. */
+uint32_t tmem_object_find(struct tmem_store *store, struct tmem_shard *shard,
+			  uint32_t pool, const struct tmem_object_id *id)
+	TMEM_REQUIRES(&shard->lock);
+
+/* Where the index has the page's handle, or NULL. */
+uint32_t *tmem_object_find_page(struct tmem_store *store,
+				const struct tmem_key *key)
+	TMEM_REQUIRES(&key->shard->lock);
+
+/*
+ * A slot for a page that is not there, linked and indexed, its header but for
+ * length, form and checksum filled in.  0 if there is no memory.
+ */
+uint32_t tmem_object_add_page(struct tmem_store *store,
+			      const struct tmem_key *key, unsigned length)
+	TMEM_REQUIRES(&key->shard->lock);
+
+/*
+ * Fills in form, length and data, seals the slot, counts it.  The slot must
+ * not be counted already: see tmem_object_uncount().
+ */
+void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
+		      uint32_t handle, unsigned form, const void *data,
+		      unsigned length) TMEM_REQUIRES(&shard->lock);
+
+/* Takes the page off the gauges, before it is overwritten. */
+void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
+
+/* Turns an index entry to a new slot for `length`; false: no memory. */
+bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
+			   uint32_t *entry, unsigned length)
+	TMEM_REQUIRES(&shard->lock);
+
+/* Removes a page from index, list, gauges and arena. */
+void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
+			   uint32_t handle) TMEM_REQUIRES(&shard->lock);
+
+/*
+ * Drops up to `max` of an object's pages, the oldest first; the record goes
+ * with the last.  Returns how many.
+ */
+uint32_t tmem_object_drop(struct tmem_store *store, struct tmem_shard *shard,
+			  uint32_t nr, uint32_t max)
+	TMEM_REQUIRES(&shard->lock);
+
+#endif

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/* One page: store, load, invalidate.  The model is in core.h. */
+#include "page.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "object.h"
+
+enum {
+	DROP_BATCH = 256
+};
+
+/* What a page became: form 0 if it is refused. */
+struct encoded {
+	unsigned form;
+	unsigned length;
+	bool skipped; /* known to be hopeless: not compressed */
+	const char *data;
+};
+
+_Static_assert(TMEM_CODEC_SCRATCH_BYTES + TMEM_PAGE_SIZE <=
+		       TMEM_SCRATCH_PAGES * 4096,
+	       "codec state and output");
+
+static unsigned use(struct encoded *ret, const struct tmem_codec *codec,
+		    struct tmem_scratch *scratch, const void *page,
+		    unsigned capacity)
+{
+	char *data = scratch->memory + TMEM_CODEC_SCRATCH_BYTES;
+
+	ret->length = codec->compress(scratch->memory, page, data, capacity);
+	ret->form = ret->length ? codec->form : 0;
+	ret->data = data;
+	return ret->length;
+}
+
+/* Compresses a page as far as the policy wants it: see policy.h. */
+static struct encoded encode(struct tmem_store *store,
+			     struct tmem_scratch *scratch, const void *page)
+{
+	uint64_t held = tmem_account_held(&store->account);
+	uint64_t limit = tmem_account_limit(&store->account);
+	unsigned max = tmem_policy_max_length(held, limit);
+	struct encoded e = { 0 };
+	uint64_t sample;
+
+	if (use(&e, &tmem_codec_same, scratch, page, max))
+		return e;
+	sample = tmem_policy_sample(page);
+	e.skipped = tmem_policy_is_hopeless(&store->policy, sample, max);
+	if (!e.skipped) {
+		if (use(&e, &tmem_codec_lz4, scratch, page, max))
+			return e;
+		tmem_policy_remember(&store->policy, sample, max);
+	}
+	if (!store->no_raw && tmem_policy_takes_raw(held, limit))
+		use(&e, &tmem_codec_raw, scratch, page, TMEM_PAGE_SIZE);
+	return e;
+}
+
+/* No memory for the new page, so the old one goes: never an older page. */
+static int refuse_locked(struct tmem_store *store, const struct tmem_key *key,
+			 uint64_t *counter) TMEM_REQUIRES(&key->shard->lock)
+{
+	uint32_t *entry = tmem_object_find_page(store, key);
+
+	++*counter;
+	if (entry) {
+		tmem_object_drop_page(store, key->shard, *entry);
+		key->shard->stats.dropped_old++;
+	}
+	return TMEM_REFUSED;
+}
+
+static bool replace_locked(struct tmem_store *store, struct tmem_shard *shard,
+			   uint32_t *entry, const struct encoded *e)
+	TMEM_REQUIRES(&shard->lock)
+{
+	const struct tmem_slot *old = tmem_arena_slot(&store->arena, *entry);
+
+	if (tmem_slot_form(old) != TMEM_FORM_REF &&
+	    tmem_arena_may_rewrite(&store->arena, *entry, e->length))
+		tmem_object_uncount(store, shard, *entry);
+	else if (!tmem_object_move_page(store, shard, entry, e->length))
+		return false;
+	tmem_object_fill(store, shard, *entry, e->form, e->data, e->length);
+	shard->stats.stores_replaced++;
+	return true;
+}
+
+static bool add_locked(struct tmem_store *store, const struct tmem_key *key,
+		       const struct encoded *e) TMEM_REQUIRES(&key->shard->lock)
+{
+	uint32_t handle = tmem_object_add_page(store, key, e->length);
+
+	if (!handle)
+		return false;
+	tmem_object_fill(store, key->shard, handle, e->form, e->data,
+			 e->length);
+	return true;
+}
+
+static int store_locked(struct tmem_store *store, tmem_pool_id pool,
+			const struct tmem_key *key, const struct encoded *e)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	struct tmem_stats *stats = &key->shard->stats;
+	uint32_t *entry;
+
+	stats->hopeless_skips += e->skipped;
+	/* A pool that goes takes its pages with it: nothing to remove. */
+	if (!tmem_pool_is_live(store, pool)) {
+		stats->refused_pool++;
+		return TMEM_REFUSED;
+	}
+	if (!e->form)
+		return refuse_locked(store, key, &stats->refused_poor);
+	if (tmem_account_held(&store->account) >
+	    tmem_account_limit(&store->account))
+		return refuse_locked(store, key, &stats->refused_limit);
+	entry = tmem_object_find_page(store, key);
+	if (entry && !replace_locked(store, key->shard, entry, e)) {
+		/* The old page's memory may be what the new one needs. */
+		tmem_object_drop_page(store, key->shard, *entry);
+		stats->dropped_old++;
+		entry = NULL;
+	}
+	if (!entry && !add_locked(store, key, e))
+		return refuse_locked(store, key, &stats->refused_full);
+	stats->stores++;
+	return 0;
+}
+
+int tmem_page_store(struct tmem_store *store, tmem_pool_id pool,
+		    const struct tmem_io *io, struct tmem_scratch *scratch)
+{
+	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+					  &io->object, io->index);
+	struct encoded e;
+	int r;
+
+	__builtin_prefetch(&key.shard->lock, 1);
+	e = encode(store, scratch, io->page);
+	tmem_lock_acquire(&key.shard->lock);
+	r = store_locked(store, pool, &key, &e);
+	tmem_lock_release(&key.shard->lock);
+	return r;
+}
+
+/* The slot that has the page's data: itself, or what it refers to. */
+static const struct tmem_slot *data_slot(const struct tmem_store *store,
+					 uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	uint32_t target;
+
+	if (tmem_slot_form(slot) != TMEM_FORM_REF)
+		return slot;
+	if (!tmem_slot_is_whole(slot))
+		return NULL;
+	memcpy(&target, slot->data, sizeof(target));
+	return tmem_arena_slot(&store->arena, target);
+}
+
+/*
+ * Writes nothing to the store's memory.  A damaged slot is told by its
+ * checksum before anything is written to the page.
+ */
+static int read_page(struct tmem_store *store, tmem_pool_id pool,
+		     const struct tmem_key *key, void *page)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	const struct tmem_codec *codec;
+	const struct tmem_slot *slot;
+	const uint32_t *entry;
+
+	if (!tmem_pool_is_live(store, pool))
+		return TMEM_MISS;
+	entry = tmem_object_find_page(store, key);
+	if (!entry)
+		return TMEM_MISS;
+	slot = data_slot(store, *entry);
+	if (!slot || !tmem_slot_is_whole(slot))
+		return -EIO;
+	codec = tmem_codec_of(tmem_slot_form(slot));
+	if (!codec)
+		return -EIO;
+	return codec->decompress(slot->data, slot->length, page);
+}
+
+static int load_locked(struct tmem_store *store, tmem_pool_id pool,
+		       const struct tmem_key *key, void *page)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	struct tmem_stats *stats = &key->shard->stats;
+	int r = read_page(store, pool, key, page);
+
+	stats->loads += r == 0;
+	stats->load_misses += r == TMEM_MISS;
+	stats->load_damaged += r < 0;
+	return r;
+}
+
+/*
+ * The shard is closed for a fork: read without its lock, counted, if it is
+ * still closed once we are counted (after_fork reopens first and then waits
+ * for the count).  -EAGAIN if not.
+ */
+static int load_quietly(struct tmem_store *store, tmem_pool_id pool,
+			const struct tmem_key *key, void *page) TMEM_UNANALYSED
+{
+	_Atomic uint32_t *nr_readers = &store->quiet->nr_readers;
+	int r = -EAGAIN;
+
+	atomic_fetch_add(nr_readers, 1);
+	if (tmem_lock_is_closed(&key->shard->lock))
+		r = read_page(store, pool, key, page);
+	if (atomic_fetch_sub(nr_readers, 1) == 1)
+		tmem_sys_futex_wake(nr_readers, 1);
+	return r;
+}
+
+int tmem_page_load(struct tmem_store *store, tmem_pool_id pool,
+		   const struct tmem_io *io)
+{
+	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+					  &io->object, io->index);
+	int r;
+
+	do {
+		if (tmem_lock_acquire_unless_closed(&key.shard->lock)) {
+			r = load_locked(store, pool, &key, io->page);
+			tmem_lock_release(&key.shard->lock);
+		} else {
+			r = load_quietly(store, pool, &key, io->page);
+		}
+	} while (r == -EAGAIN);
+	return r;
+}
+
+int tmem_page_invalidate(struct tmem_store *store, tmem_pool_id pool,
+			 const struct tmem_io *io)
+{
+	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+					  &io->object, io->index);
+	struct tmem_stats *stats = &key.shard->stats;
+	uint32_t *entry = NULL;
+
+	tmem_lock_acquire(&key.shard->lock);
+	if (tmem_pool_is_live(store, pool))
+		entry = tmem_object_find_page(store, &key);
+	if (entry)
+		tmem_object_drop_page(store, key.shard, *entry);
+	stats->invalidates += entry != NULL;
+	stats->invalidate_misses += entry == NULL;
+	tmem_lock_release(&key.shard->lock);
+	return entry ? 0 : TMEM_MISS;
+}
+
+/*
+ * The object's pages in one shard, in batches so that nobody waits long.
+ * What is stored meanwhile is newer and stays: the oldest go first, and only
+ * as many as there were.
+ */
+static uint64_t invalidate_in_shard(struct tmem_store *store,
+				    struct tmem_shard *shard, tmem_pool_id pool,
+				    const struct tmem_object_id *object)
+{
+	uint64_t dropped = 0, left = UINT64_MAX;
+	uint32_t nr, n;
+
+	do {
+		n = 0;
+		tmem_lock_acquire(&shard->lock);
+		nr = tmem_pool_is_live(store, pool)
+			     ? tmem_object_find(store, shard,
+						tmem_pool_number(pool), object)
+			     : 0;
+		if (nr) {
+			if (left > tmem_object_nr(store, nr)->nr_pages)
+				left = tmem_object_nr(store, nr)->nr_pages;
+			n = tmem_object_drop(store, shard, nr,
+					     left < DROP_BATCH ? (uint32_t)left
+							       : DROP_BATCH);
+			shard->stats.object_pages += n;
+		}
+		tmem_lock_release(&shard->lock);
+		dropped += n;
+		left -= n;
+	} while (n && left);
+	return dropped;
+}
+
+uint64_t tmem_page_invalidate_object(struct tmem_store *store,
+				     tmem_pool_id pool,
+				     const struct tmem_object_id *object)
+{
+	uint64_t dropped = 0;
+	uint32_t i;
+
+	for (i = 0; i < store->nr_shards; i++)
+		dropped += invalidate_in_shard(store, &store->shards[i], pool,
+					       object);
+	tmem_lock_acquire(&store->shards[0].lock);
+	store->shards[0].stats.object_invalidates++;
+	tmem_lock_release(&store->shards[0].lock);
+	return dropped;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* One page: store, load, invalidate; and an object's pages. */
+#ifndef TMEM_CORE_PAGE_H
+#define TMEM_CORE_PAGE_H
+
+#include "core.h"
+
+/* Gives a scratch its memory; false: none.  Its lock is held. */
+bool tmem_scratch_make(struct tmem_store *store, struct tmem_scratch *scratch);
+/* The calling thread's scratch; held over a vector of stores. */
+struct tmem_scratch *tmem_scratch_acquire(struct tmem_store *store);
+void tmem_scratch_release(struct tmem_scratch *scratch);
+
+/* Results as in tmem/backend.h. */
+int tmem_page_store(struct tmem_store *store, tmem_pool_id pool,
+		    const struct tmem_io *io, struct tmem_scratch *scratch);
+int tmem_page_load(struct tmem_store *store, tmem_pool_id pool,
+		   const struct tmem_io *io);
+int tmem_page_invalidate(struct tmem_store *store, tmem_pool_id pool,
+			 const struct tmem_io *io);
+uint64_t tmem_page_invalidate_object(struct tmem_store *store,
+				     tmem_pool_id pool,
+				     const struct tmem_object_id *object);
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/* The public face of the local store: open, close, limit, vectors. */
+#include <errno.h>
+
+#include <tmem/store.h>
+
+#include "arena/map.h"
+#include "base/sys.h"
+#include "page.h"
+
+#define STORE_MAGIC 0x65726f74732d6d74ull /* "tm-store" */
+
+static struct tmem_store *store_of(void *backend)
+{
+	struct tmem_store *store = backend;
+
+	TMEM_ASSERT(store && store->magic == STORE_MAGIC);
+	return store;
+}
+
+/* -ENOENT into every element, as the contract wants. */
+static int no_pool(struct tmem_io *io, unsigned nr)
+{
+	unsigned i;
+
+	for (i = 0; i < nr; i++)
+		io[i].result = -ENOENT;
+	return -ENOENT;
+}
+
+static int pool_create(void *backend, tmem_pool_id *ret_pool)
+{
+	return tmem_pool_create(store_of(backend), ret_pool);
+}
+
+static int pool_destroy(void *backend, tmem_pool_id pool)
+{
+	return tmem_pool_destroy(store_of(backend), pool);
+}
+
+static int pool_clone(void *backend, tmem_pool_id pool, tmem_pool_id *ret_pool)
+{
+	return tmem_pool_clone(store_of(backend), pool, ret_pool);
+}
+
+static int store_pages(void *backend, tmem_pool_id pool, struct tmem_io *io,
+		       unsigned nr)
+{
+	struct tmem_store *store = store_of(backend);
+	struct tmem_scratch *scratch;
+	unsigned i;
+
+	if (!tmem_pool_is_live(store, pool))
+		return no_pool(io, nr);
+	scratch = tmem_scratch_acquire(store);
+	for (i = 0; i < nr; i++)
+		io[i].result = tmem_page_store(store, pool, &io[i], scratch);
+	tmem_scratch_release(scratch);
+	return 0;
+}
+
+static int load_pages(void *backend, tmem_pool_id pool, struct tmem_io *io,
+		      unsigned nr)
+{
+	struct tmem_store *store = store_of(backend);
+	unsigned i;
+
+	if (!tmem_pool_is_live(store, pool))
+		return no_pool(io, nr);
+	for (i = 0; i < nr; i++)
+		io[i].result = tmem_page_load(store, pool, &io[i]);
+	return 0;
+}
+
+static int invalidate_pages(void *backend, tmem_pool_id pool,
+			    struct tmem_io *io, unsigned nr)
+{
+	struct tmem_store *store = store_of(backend);
+	unsigned i;
+
+	if (!tmem_pool_is_live(store, pool))
+		return no_pool(io, nr);
+	for (i = 0; i < nr; i++)
+		io[i].result = tmem_page_invalidate(store, pool, &io[i]);
+	return 0;
+}
+
+static int invalidate_object(void *backend, tmem_pool_id pool,
+			     struct tmem_object_id object, uint64_t *ret_pages)
+{
+	struct tmem_store *store = store_of(backend);
+
+	if (!tmem_pool_is_live(store, pool))
+		return -ENOENT;
+	*ret_pages = tmem_page_invalidate_object(store, pool, &object);
+	return 0;
+}
+
+static int stats(void *backend, struct tmem_stats *ret_stats)
+{
+	tmem_store_stats(store_of(backend), ret_stats);
+	return 0;
+}
+
+/* Everything but the memory that may be refused. */
+static void init(struct tmem_store *store, uint32_t nr_shards)
+{
+	uint32_t i;
+
+	store->magic = STORE_MAGIC;
+	store->nr_shards = nr_shards;
+	tmem_lock_init(&store->control, TMEM_RANK_STORE);
+	tmem_meta_init(&store->meta, &store->account);
+	tmem_records_init(&store->objects, &store->meta,
+			  sizeof(struct tmem_object));
+	tmem_arena_init(&store->arena, &store->meta, &store->account);
+	for (i = 0; i < TMEM_MAX_SCRATCHES; i++)
+		tmem_lock_init(&store->scratches[i].lock, TMEM_RANK_SCRATCH);
+	for (i = 0; i < nr_shards; i++) {
+		tmem_lock_init(&store->shards[i].lock, TMEM_RANK_SHARD);
+		tmem_index_init(&store->shards[i].index);
+	}
+}
+
+static struct tmem_quiet *map_quiet(void)
+{
+	struct tmem_quiet *quiet = tmem_map->map(4096, 4096);
+
+	if (quiet && tmem_sys_madvise(quiet, 4096, MADV_WIPEONFORK) < 0) {
+		tmem_map->unmap(quiet, 4096);
+		quiet = NULL;
+	}
+	return quiet;
+}
+
+int tmem_store_open(const struct tmem_store_options *options,
+		    struct tmem_store **ret_store)
+{
+	uint64_t max = options->max_limit_bytes;
+	uint32_t nr_shards = TMEM_FEW_SHARDS;
+	struct tmem_store *store;
+	size_t bytes;
+
+	if (!max)
+		max = options->limit_bytes;
+	if (options->limit_bytes < TMEM_STORE_MIN_BYTES ||
+	    max < options->limit_bytes)
+		return -EINVAL;
+	if (max >= TMEM_MANY_SHARDS_BYTES)
+		nr_shards = TMEM_MAX_SHARDS;
+	bytes = sizeof(*store) + nr_shards * sizeof(struct tmem_shard);
+	bytes = (bytes + 4095) & ~(size_t)4095;
+	store = tmem_map->map(bytes, 4096);
+	if (!store)
+		return -ENOMEM;
+	init(store, nr_shards);
+	store->max_limit_bytes = max;
+	store->no_raw = options->no_raw != 0;
+	store->fixed_bytes = bytes + 4096;
+	store->account.held_bytes = bytes + 4096;
+	store->account.limit_bytes = options->limit_bytes;
+	store->quiet = map_quiet();
+	if (!store->quiet || !tmem_scratch_make(store, &store->scratches[0])) {
+		tmem_store_close(store);
+		return -ENOMEM;
+	}
+	*ret_store = store;
+	return 0;
+}
+
+void tmem_store_close(struct tmem_store *store)
+{
+	if (!store)
+		return;
+	TMEM_ASSERT(store->magic == STORE_MAGIC);
+	store->magic = 0;
+	tmem_arena_fini(&store->arena);
+	tmem_meta_fini(&store->meta);
+	if (store->quiet)
+		tmem_map->unmap(store->quiet, 4096);
+	tmem_map->unmap(store, store->fixed_bytes - 4096);
+}
+
+int tmem_store_set_limit(struct tmem_store *store, uint64_t limit_bytes)
+{
+	if (limit_bytes < TMEM_STORE_MIN_BYTES ||
+	    limit_bytes > store->max_limit_bytes)
+		return -EINVAL;
+	atomic_store_explicit(&store->account.limit_bytes, limit_bytes,
+			      memory_order_relaxed);
+	if (tmem_account_held(&store->account) <= limit_bytes)
+		return 0;
+	/* Not during a fork: then nothing may be written. */
+	if (tmem_lock_acquire_unless_closed(&store->control)) {
+		tmem_arena_trim(&store->arena);
+		tmem_meta_trim(&store->meta);
+		tmem_lock_release(&store->control);
+	}
+	return 0;
+}
+
+uint64_t tmem_store_held_bytes(const struct tmem_store *store)
+{
+	return tmem_account_held(&store->account);
+}
+
+void tmem_store_for_each_mapping(const struct tmem_store *const_store,
+				 void (*fn)(void *arg, void *start,
+					    size_t bytes),
+				 void *arg)
+{
+	/* Its locks are not what const promises not to change. */
+	struct tmem_store *store = (struct tmem_store *)(uintptr_t)const_store;
+
+	fn(arg, store, store->fixed_bytes - 4096);
+	fn(arg, store->quiet, 4096);
+	if (tmem_lock_acquire_unless_closed(&store->control)) {
+		tmem_pages_for_each(&store->meta.pages, fn, arg);
+		tmem_pages_for_each(&store->arena.pages, fn, arg);
+		tmem_lock_release(&store->control);
+	} else {
+		tmem_pages_for_each_quiet(&store->meta.pages, fn, arg);
+		tmem_pages_for_each_quiet(&store->arena.pages, fn, arg);
+	}
+}
+
+static const struct tmem_backend_ops store_backend = {
+	.name = "store",
+	.pool_create = pool_create,
+	.pool_destroy = pool_destroy,
+	.pool_clone = pool_clone,
+	.store = store_pages,
+	.load = load_pages,
+	.invalidate = invalidate_pages,
+	.invalidate_object = invalidate_object,
+	.stats = stats,
+};
+
+struct tmem_backend tmem_store_backend(struct tmem_store *store)
+{
+	return (struct tmem_backend){ &store_backend, store };
+}
