@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The swap device in a file: offsets to slots, writes in flight, reads.
+ *
+ * `where` has a word per offset: 0, or slot + 1, or IN_FLIGHT with the number
+ * of an entry.  `sums` has the checksum of the page, which never leaves this
+ * process, so that a read proves that the disk gave back what it was given.
+ *
+ * Writes: an *entry* per page, in a ring of `depth`.  Entries are filled at
+ * head, and from `queued` on they wait to be handed to the kernel; entries
+ * in a row whose slots are in a row go as one vectored write.  Without
+ * io_uring flush writes them itself, outside the lock.  Life of an entry:
+ *
+ *	FREE -> QUEUED (write) -> WRITING (flush) -> [DONE (by pwrite)]
+ *	-> FREE (reap, which then calls done())
+ *
+ * One thread at a time *collects*; others that must wait do so for it, since
+ * two waiters in the kernel could wait for the same completion.  A page that
+ * is discarded or written again while in flight only marks its entry: the
+ * slot is the kernel's until the write ends.
+ *
+ * Reads take no lock.  A reader of an entry's page announces itself in
+ * `readers`, looks again whether the page is still in flight, and copies;
+ * reap first takes the page out of flight, then waits for readers to leave,
+ * then calls done().  Nothing is in flight around a fork, so reads then write
+ * to no memory of ours.
+ *
+ * Invariants:
+ *  S1 A page at rest is in a slot that this user refers to; one in flight
+ *     has an entry of its offset that is not FREE and not discarded.
+ *  S2 `held` is the number of offsets that are not 0.
+ *  S3 The slots referred to are as many as pages at rest and entries not
+ *     FREE: so no slot has two pages.
+ *  S4 `in_flight` is the number of entries that are not FREE.
+ *  S5 No offset at or above `end` is in use.
+ */
+#include "frontends/swapfile_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+
+enum {
+	DEFAULT_DEPTH = 64,
+	MAX_DEPTH = 4096,
+	MAX_RUN = 256 /* pages in one write: 1 MiB */
+};
+
+static size_t where_bytes(const struct tmem_swapfile *f)
+{
+	return f->nr_offsets * sizeof(*f->where);
+}
+
+static size_t sums_bytes(const struct tmem_swapfile *f)
+{
+	return f->nr_offsets * sizeof(*f->sums);
+}
+
+/* Reading */
+
+/* True if the page was in flight and is copied; else *where is anew. */
+static bool read_in_flight(struct tmem_swapfile *f, uint64_t offset,
+			   uint32_t *where, void *page)
+{
+	struct tmem_swapfile_entry *e =
+		&f->entries[*where & ~TMEM_SWAPFILE_IN_FLIGHT];
+	uint32_t now;
+
+	e->readers++;
+	now = f->where[offset];
+	if (now == *where)
+		memcpy(page, e->request->page, TMEM_PAGE_SIZE);
+	e->readers--;
+	if (now == *where)
+		return true;
+	*where = now;
+	return false;
+}
+
+static int swapfile_read(void *dev, uint64_t offset, void *page)
+{
+	_Alignas(TMEM_PAGE_SIZE) char buffer[TMEM_PAGE_SIZE];
+	struct tmem_swapfile *f = dev;
+	uint32_t w;
+	long r;
+
+	if (offset >= f->nr_offsets)
+		return -EINVAL;
+	w = f->where[offset];
+	if (w & TMEM_SWAPFILE_IN_FLIGHT && read_in_flight(f, offset, &w, page))
+		return 0;
+	if (w == 0)
+		return -ENODATA;
+	do {
+		r = tmem_sys(SYS_pread64, f->file_fd, buffer, sizeof(buffer),
+			     (uint64_t)(w - 1) * TMEM_PAGE_SIZE);
+	} while (r == -EINTR);
+	if (r < 0)
+		return (int)r;
+	if (r != (long)sizeof(buffer) ||
+	    tmem_swapfile_sum(buffer) != f->sums[offset])
+		return -EIO;
+	memcpy(page, buffer, sizeof(buffer));
+	return 0;
+}
+
+static uint64_t swapfile_used_pages(void *dev)
+{
+	struct tmem_swapfile *f = dev;
+
+	return f->held;
+}
+
+/* Opening, forking, closing */
+
+static void set_up_ring(struct tmem_swapfile *f)
+{
+	if (f->no_uring || io_uring_queue_init(f->depth, &f->ring, 0) < 0)
+		return;
+	/* A child that shared the ring's memory would disturb ours. */
+	if (io_uring_ring_dontfork(&f->ring) < 0) {
+		io_uring_queue_exit(&f->ring);
+		return;
+	}
+	f->ring_up = true;
+}
+
+static void set_up_direct(struct tmem_swapfile *f)
+{
+	_Alignas(TMEM_PAGE_SIZE) char buffer[TMEM_PAGE_SIZE];
+	long flags = tmem_sys(SYS_fcntl, f->file_fd, F_GETFL);
+
+	if (flags < 0)
+		return;
+	f->direct = (flags & O_DIRECT) != 0;
+	if (f->direct)
+		return;
+	if (tmem_sys(SYS_fcntl, f->file_fd, F_SETFL, flags | O_DIRECT) < 0)
+		return;
+	f->direct = true;
+	if (tmem_sys(SYS_pread64, f->file_fd, buffer, sizeof(buffer), 0) < 0)
+		tmem_swapfile_leave_direct(f);
+}
+
+/* The file is made as long as the map says; a device must be. */
+static int set_size(int fd, uint64_t bytes)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+	struct stat st;
+	uint64_t size;
+	long r = tmem_sys(SYS_fstat, fd, &st);
+
+	if (r < 0)
+		return (int)r;
+	if (S_ISBLK(st.st_mode)) {
+		r = tmem_sys(SYS_ioctl, fd, BLKGETSIZE64, &size);
+		if (r < 0)
+			return (int)r;
+		return size < bytes ? -EINVAL : 0;
+	}
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if ((uint64_t)st.st_size >= bytes)
+		return 0;
+	/* Past the limit the kernel would send SIGXFSZ. */
+	tmem_sys(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit);
+	if (limit.rlim_cur < bytes)
+		return 0;
+	return (int)tmem_sys(SYS_ftruncate, fd, bytes);
+}
+
+static void unmap_all(struct tmem_swapfile *f)
+{
+	if (f->where)
+		tmem_sys_unmap((void *)f->where, where_bytes(f));
+	if (f->sums)
+		tmem_sys_unmap(f->sums, sums_bytes(f));
+	tmem_sys_unmap(f, f->self_bytes);
+}
+
+/* Sparse: huge pages would make them dense. */
+static void *map_sparse(size_t bytes)
+{
+	void *start = tmem_sys_map_anon(bytes, PROT_READ | PROT_WRITE);
+
+	if (start)
+		tmem_sys_madvise(start, bytes, MADV_NOHUGEPAGE);
+	return start;
+}
+
+static unsigned round_depth(unsigned depth)
+{
+	unsigned pow2 = 1;
+
+	if (depth == 0)
+		depth = DEFAULT_DEPTH;
+	while (pow2 < depth && pow2 < MAX_DEPTH)
+		pow2 *= 2;
+	return pow2;
+}
+
+/* The memory of a device with nothing open yet, or NULL. */
+static struct tmem_swapfile *
+allocate(const struct tmem_swapfile_options *options)
+{
+	unsigned depth = round_depth(options->depth);
+	size_t bytes = sizeof(struct tmem_swapfile) +
+		       depth * (sizeof(struct tmem_swapfile_entry) +
+				sizeof(struct iovec));
+	struct tmem_swapfile *f =
+		tmem_sys_map_anon(bytes, PROT_READ | PROT_WRITE);
+
+	if (!f)
+		return NULL;
+	f->self_bytes = bytes;
+	f->depth = depth;
+	f->max_run = depth / 2 ? depth / 2 : 1;
+	if (f->max_run > MAX_RUN)
+		f->max_run = MAX_RUN;
+	f->entries = (struct tmem_swapfile_entry *)(f + 1);
+	f->iov = (struct iovec *)(f->entries + depth);
+	f->nr_offsets = options->nr_offsets;
+	f->file_fd = options->file_fd;
+	f->map_fd = options->map_fd;
+	f->no_uring = options->no_uring;
+	f->where = map_sparse(where_bytes(f));
+	f->sums = map_sparse(sums_bytes(f));
+	if (!f->where || !f->sums) {
+		unmap_all(f);
+		return NULL;
+	}
+	tmem_lock_init(&f->lock, TMEM_RANK_SWAPFILE);
+	return f;
+}
+
+int tmem_swapfile_open(const struct tmem_swapfile_options *options,
+		       struct tmem_swapfile **ret_file)
+{
+	struct tmem_swapfile *f;
+	int r;
+
+	if (options->nr_offsets == 0 ||
+	    options->nr_offsets > UINT64_MAX / 2 / sizeof(*f->sums))
+		return -EINVAL;
+	f = allocate(options);
+	if (!f)
+		return -ENOMEM;
+	r = tmem_swapmap_open(&f->map, f->map_fd, options->user);
+	if (r == 0) {
+		r = set_size(f->file_fd, f->map.capacity * TMEM_PAGE_SIZE);
+		if (r < 0)
+			tmem_swapmap_close(&f->map);
+	}
+	if (r < 0) {
+		unmap_all(f);
+		return r;
+	}
+	if (!options->no_direct)
+		set_up_direct(f);
+	set_up_ring(f);
+	*ret_file = f;
+	return 0;
+}
+
+int tmem_swapfile_before_fork(struct tmem_swapfile *f, unsigned child_user)
+{
+	int r;
+
+	tmem_lock_acquire(&f->lock);
+	if (f->in_flight != 0)
+		r = -EBUSY;
+	else
+		r = tmem_swapmap_share(&f->map, f->map_fd, child_user);
+	tmem_lock_release(&f->lock);
+	return r;
+}
+
+int tmem_swapfile_reopen(struct tmem_swapfile *f, int file_fd, int map_fd,
+			 unsigned user)
+{
+	int r = tmem_swapmap_become(&f->map, map_fd, user);
+
+	if (r < 0)
+		return r;
+	tmem_lock_init(&f->lock, TMEM_RANK_SWAPFILE);
+	f->file_fd = file_fd;
+	f->map_fd = map_fd;
+	f->collecting = false;
+	f->ring_broken = false;
+	f->ring_up = false;
+	memset(&f->ring, 0, sizeof(f->ring));
+	set_up_ring(f);
+	return 0;
+}
+
+static void swapfile_close(void *dev)
+{
+	struct tmem_swapfile *f = dev;
+
+	while (f->in_flight != 0)
+		tmem_swapfile_reap(f, true);
+	if (f->ring_up)
+		io_uring_queue_exit(&f->ring);
+	tmem_swapmap_drop_all(&f->map);
+	tmem_swapmap_close(&f->map);
+	unmap_all(f);
+}
+
+bool tmem_swapfile_is_uring(const struct tmem_swapfile *f)
+{
+	return f->ring_up && !f->ring_broken;
+}
+
+bool tmem_swapfile_is_direct(const struct tmem_swapfile *f)
+{
+	return f->direct;
+}
+
+void tmem_swapfile_for_each_mapping(const struct tmem_swapfile *f,
+				    void (*fn)(void *arg, void *start,
+					       size_t bytes),
+				    void *arg)
+{
+	fn(arg, (void *)f, f->self_bytes);
+	fn(arg, (void *)f->where, where_bytes(f));
+	fn(arg, f->sums, sums_bytes(f));
+	fn(arg, f->map.header, f->map.map_bytes);
+	fn(arg, (void *)f->map.bits, f->map.bits_bytes);
+	if (f->ring_up) {
+		fn(arg, f->ring.sq.ring_ptr, f->ring.sq.ring_sz);
+		fn(arg, f->ring.sq.sqes,
+		   f->ring.sq.ring_entries * sizeof(struct io_uring_sqe));
+		if (f->ring.cq.ring_ptr != f->ring.sq.ring_ptr)
+			fn(arg, f->ring.cq.ring_ptr, f->ring.cq.ring_sz);
+	}
+}
+
+void tmem_swapfile_check(struct tmem_swapfile *f)
+{
+	uint64_t held = 0, resting = 0;
+	unsigned busy = 0;
+
+	tmem_lock_acquire(&f->lock);
+	for (uint64_t offset = 0; offset < f->end; offset++) {
+		uint32_t w = f->where[offset];
+
+		held += w != 0;
+		if (w & TMEM_SWAPFILE_IN_FLIGHT) {
+			struct tmem_swapfile_entry *e =
+				&f->entries[w & ~TMEM_SWAPFILE_IN_FLIGHT];
+
+			TMEM_INVARIANT("S1",
+				       e->offset == offset && !e->discarded &&
+					       e->state != TMEM_ENTRY_FREE);
+		} else if (w != 0) {
+			resting++;
+			TMEM_INVARIANT("S1", tmem_swapmap_has(&f->map, w - 1));
+		}
+	}
+	for (unsigned i = 0; i < f->depth; i++) {
+		struct tmem_swapfile_entry *e = &f->entries[i];
+
+		busy += e->state != TMEM_ENTRY_FREE;
+		TMEM_INVARIANT("S1",
+			       e->state == TMEM_ENTRY_FREE ||
+				       tmem_swapmap_has(&f->map, e->slot));
+	}
+	TMEM_INVARIANT("S2", f->held == held);
+	TMEM_INVARIANT("S3", tmem_swapmap_count_own(&f->map) == resting + busy);
+	TMEM_INVARIANT("S4", f->in_flight == busy);
+	TMEM_INVARIANT("S5", f->end == f->nr_offsets || f->where[f->end] == 0);
+	tmem_lock_release(&f->lock);
+}
+
+static const struct tmem_swapdev_ops swapfile_ops = {
+	.name = "swapfile",
+	.write = tmem_swapfile_write,
+	.flush = tmem_swapfile_flush,
+	.reap = tmem_swapfile_reap,
+	.read = swapfile_read,
+	.discard = tmem_swapfile_discard,
+	.used_pages = swapfile_used_pages,
+	.close = swapfile_close,
+};
+
+struct tmem_swapdev tmem_swapfile_device(struct tmem_swapfile *f)
+{
+	return (struct tmem_swapdev){ &swapfile_ops, f };
+}
