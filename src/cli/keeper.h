@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The keeper of one tree: who it is, what it knows, and how its files share
+ * the work.  One process, one thread, one event loop.
+ *
+ *   keeper.c   starts the program, the event loop, the end
+ *   serve.c    connections: who may, HELLO, descriptors, userfaultfds
+ *   slots.c    slot life: claim, watch, reap; the tree's totals
+ *   share.c    how much of the budget each process should have
+ *   limits.c   --on-full, --max-stall, memory cgroups
+ *   outside.c  processes of the tree that are not paged
+ *   report.c   the report
+ *
+ * K1  A slot with `conn` has state CLAIMED, LIVE or DEAD; its connection
+ *     points back at it.
+ * K2  A slot is freed only when its pager has gone (connection closed, or
+ *     never came) and its program has ended or been replaced by exec.
+ * K3  While a pager lives we hold a copy of its userfaultfd: if it is killed,
+ *     the program waits for us to end it, rather than read zeros.
+ * K4  The keeper writes to standard error only when nothing of the tree is
+ *     left, else from a child of its own: the pipe may be one that a paged
+ *     thread holds while it waits for memory.
+ */
+#ifndef TMEM_CLI_KEEPER_H
+#define TMEM_CLI_KEEPER_H
+
+#include "cli/options.h"
+#include "cli/swap.h"
+#include "wire/message.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#define TMEM_MS		 1000000ull
+#define TMEM_S		 1000000000ull
+#define TMEM_KEEPER_COMM "tmem-keeper"
+
+enum {
+	TMEM_MAX_CONNS = 2 * TMEM_TREE_SLOTS,
+	TMEM_MAX_OUTSIDE = 64
+};
+
+struct tmem_keeper_conn {
+	int fd;	   /* -1: free */
+	pid_t pid; /* of the peer, as the kernel says */
+	uid_t uid;
+	int slot; /* TMEM_TREE_NO_SLOT before HELLO */
+};
+
+struct tmem_keeper_slot {
+	int conn; /* -1: none */
+	int uffd; /* K3 */
+	int wake_fd;
+	int pid_fd; /* of the program */
+	pid_t pid;
+	uint64_t start_stack; /* of the program at HELLO */
+	bool ended;	      /* the program */
+	uint64_t since_ns;    /* it ended; or the claim was first seen */
+	uint64_t faults;      /* at the last look, for the rate */
+	uint64_t stall_ns;    /* likewise */
+	double rate;	      /* faults a second, smoothed */
+};
+
+/* Counters and peaks of the whole tree, the dead included. */
+struct tmem_keeper_totals {
+	struct tmem_tree_counters counters;
+	uint64_t refused_pages;
+	uint64_t peak_bytes;
+	uint64_t peak_stored_pages;
+	uint64_t peak_stored_bytes; /* at that moment, as the next three */
+	uint64_t peak_held_bytes;
+	uint64_t peak_same_pages;
+	uint64_t peak_raw_pages;
+	uint64_t peak_swapped_pages;
+	uint64_t peak_shared_bytes;
+	uint64_t peak_unpageable_bytes;
+	unsigned nr_paged; /* processes that ever had a pager */
+};
+
+/* Processes of the tree without a pager. */
+struct tmem_keeper_outside {
+	char comm[TMEM_TREE_COMM];
+	uint32_t reason; /* enum tmem_not_paged */
+	unsigned count;
+	pid_t last_pid;
+};
+
+struct tmem_keeper_seen {
+	pid_t pid;
+	uint64_t start_time;
+	unsigned looks; /* scans that found it without slot or word */
+	bool known;	/* counted, or spoken for by NOT_PAGED */
+	bool present;	/* in the running scan */
+};
+
+struct tmem_keeper {
+	const struct tmem_run_options *options;
+	struct tmem_swap swap;
+	const char *pager_path;
+	char tree_name[64];
+
+	struct tmem_tree *tree;
+	int budget_fd;
+	int swap_map_fd;
+	int device_fd; /* /dev/userfaultfd, -1 */
+	int listen_fd;
+	int epoll_fd;
+	int signal_fd;
+	int front_fd;  /* -1 once it has gone */
+	int report_fd; /* -1: standard error */
+	uid_t uid;
+
+	pid_t main_pid;
+	int main_pid_fd; /* --exec only, else -1 */
+	bool main_ended;
+	bool main_status_known;
+	int main_status;
+	bool told; /* the front knows the end */
+	bool no_children;
+	bool done;
+	uint64_t start_ns;
+	uint64_t end_ns;      /* of the program */
+	uint64_t cpu_ns;      /* of what we reaped */
+	uint64_t main_cpu_ns; /* --exec: at the last look */
+
+	uint64_t next_tick_ns;
+	uint64_t next_scan_ns;
+	uint64_t next_weigh_ns;
+	uint64_t last_tick_ns;
+	uint64_t last_activity; /* a sum that changes when anything does */
+	pid_t front_pid;
+
+	bool swap_full;
+	bool full_warned;
+	uint64_t full_used_pages; /* of the swap file when it was full */
+	uint64_t last_full_ns;
+	bool paused;
+	bool terminating;
+	uint64_t stall_steps[10];
+	unsigned stall_step;
+	unsigned nr_stall_steps;
+	uint64_t stall_step_ns; /* when the step began */
+	uint64_t stall_sum_ns;	/* in the step so far */
+
+	struct tmem_keeper_totals totals;
+	struct tmem_keeper_outside outside[TMEM_MAX_OUTSIDE];
+	unsigned nr_outside_kinds;
+	struct tmem_keeper_seen *seen;
+	unsigned nr_seen, max_seen;
+
+	struct tmem_keeper_slot slots[TMEM_TREE_SLOTS];
+	struct tmem_keeper_conn conns[TMEM_MAX_CONNS];
+};
+
+/* Event tags: what in the upper half, which in the lower. */
+enum tmem_keeper_event {
+	TMEM_EVENT_LISTEN = 1,
+	TMEM_EVENT_CONN,
+	TMEM_EVENT_PROGRAM, /* a slot's pidfd */
+	TMEM_EVENT_SIGNAL,
+	TMEM_EVENT_FRONT,
+	TMEM_EVENT_MAIN
+};
+
+/* keeper.c */
+uint64_t tmem_keeper_now_ns(void);
+int tmem_keeper_watch(struct tmem_keeper *k, int fd,
+		      enum tmem_keeper_event event, unsigned index);
+/* One line on standard error, by a child (K4). */
+void tmem_keeper_say(struct tmem_keeper *k, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void tmem_keeper_signal_main(struct tmem_keeper *k, int sig);
+/*
+ * Runs the tree to its end.  `front_fd`: a TMEM_FRONT_* socket.  With --exec
+ * the program is `main_pid`, started by others; else main_pid is 0.  Signals
+ * are blocked; original_mask is the program's.  Does not return.
+ */
+void tmem_keeper_main(struct tmem_keeper *k, int front_fd, pid_t main_pid,
+		      const sigset_t *original_mask) __attribute__((noreturn));
+/* Makes budget page, slot map, socket.  0, or an exit status after a line. */
+int tmem_keeper_open(struct tmem_keeper *k);
+
+/* serve.c */
+void tmem_serve_accept(struct tmem_keeper *k);
+void tmem_serve_conn(struct tmem_keeper *k, unsigned conn);
+
+/* slots.c */
+void tmem_slots_init(struct tmem_keeper *k);
+/* A free slot, now CLAIMED, or TMEM_TREE_NO_SLOT. */
+int tmem_slots_claim(struct tmem_keeper *k);
+/* The pager of a claimed slot has come: watch its program.  0 or -errno. */
+int tmem_slots_attach(struct tmem_keeper *k, int slot, int conn, pid_t pid);
+/* Its connection has closed. */
+void tmem_slots_pager_gone(struct tmem_keeper *k, int slot);
+/* Its program has ended. */
+void tmem_slots_program_ended(struct tmem_keeper *k, int slot);
+/* Frees what can be freed; looks after stale claims and hung pagers. */
+void tmem_slots_sweep(struct tmem_keeper *k);
+/* Slots in use; *ret_others: of programs other than the main one. */
+unsigned tmem_slots_in_use(const struct tmem_keeper *k, unsigned *ret_others);
+/* Adds up the living, keeps peaks.  Returns the sum of their usage. */
+uint64_t tmem_slots_sample(struct tmem_keeper *k);
+/* The totals with the living included. */
+void tmem_slots_totals(const struct tmem_keeper *k,
+		       struct tmem_keeper_totals *ret_totals);
+/* Walks K1, K2 and, in an empty tree, tree.h's I1. */
+void tmem_slots_check(const struct tmem_keeper *k);
+void tmem_slots_wake(struct tmem_keeper *k, int slot);
+
+/* share.c: true if somebody waits for memory. */
+bool tmem_share_update(struct tmem_keeper *k, uint64_t elapsed_ns);
+
+/* limits.c */
+void tmem_limits_swap_full(struct tmem_keeper *k);
+/* true if it wants to be asked again soon. */
+bool tmem_limits_tick(struct tmem_keeper *k, uint64_t now_ns);
+void tmem_limits_resume(struct tmem_keeper *k);
+
+/* outside.c */
+void tmem_outside_note(struct tmem_keeper *k, pid_t pid, const char *comm,
+		       uint32_t reason);
+/* A pager speaks for this process: it is inside. */
+void tmem_outside_forget(struct tmem_keeper *k, pid_t pid);
+void tmem_outside_scan(struct tmem_keeper *k);
+
+/* report.c */
+/*
+ * In the form asked for, to the report file or else to standard error.
+ * nr_living: programs that are still being paged.
+ */
+void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the tree did, as text for people or as one JSON object.
+ *
+ * Store figures are those of the moment when most pages were stored.  The
+ * ratio is pages' bytes to everything that the store held for them, its
+ * metadata included.
+ */
+#include "cli/cli.h"
+#include "cli/keeper.h"
+#include "cli/size.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <tmem/tmem.h>
+#include <unistd.h>
+
+enum {
+	SIZE_TEXT = 32
+};
+
+struct report {
+	const struct tmem_keeper *k;
+	struct tmem_keeper_totals totals;
+	unsigned nr_living;
+	double wall_seconds;
+	double cpu_seconds;
+	double ratio;
+};
+
+static uint64_t get(const _Atomic uint64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static double seconds(uint64_t ns)
+{
+	return (double)ns / 1e9;
+}
+
+static unsigned nr_outside(const struct tmem_keeper *k)
+{
+	unsigned i, sum = 0;
+
+	for (i = 0; i < k->nr_outside_kinds; i++)
+		sum += k->outside[i].count;
+	return sum;
+}
+
+static void gather(const struct tmem_keeper *k, struct report *r)
+{
+	uint64_t end = k->end_ns ? k->end_ns : tmem_keeper_now_ns();
+	const struct tmem_keeper_totals *t = &r->totals;
+
+	tmem_slots_totals(k, &r->totals);
+	r->k = k;
+	r->wall_seconds = seconds(end - k->start_ns);
+	r->cpu_seconds = seconds(k->cpu_ns + k->main_cpu_ns);
+	r->ratio = t->peak_held_bytes
+			   ? (double)t->peak_stored_pages * TMEM_PAGE_SIZE /
+				     (double)t->peak_held_bytes
+			   : 0;
+}
+
+/* Without trailing comma or newline problems: one line of the text form. */
+static void line(FILE *out, const char *title, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(out, "tmem: %-9s", title);
+	va_start(args, format);
+	vfprintf(out, format, args);
+	va_end(args);
+	putc('\n', out);
+}
+
+static const char *size(uint64_t bytes, char *buf)
+{
+	tmem_size_format(bytes, buf, SIZE_TEXT);
+	return buf;
+}
+
+static void text_end(const struct report *r, FILE *out)
+{
+	const struct tmem_keeper *k = r->k;
+	const char *name = strrchr(k->options->program[0], '/');
+	char how[64] = "still running";
+
+	name = name ? name + 1 : k->options->program[0];
+	if (k->main_ended && !k->main_status_known)
+		snprintf(how, sizeof(how), "ended");
+	else if (k->main_ended && WIFEXITED(k->main_status))
+		snprintf(how, sizeof(how), "exit status %d",
+			 WEXITSTATUS(k->main_status));
+	else if (k->main_ended)
+		snprintf(how, sizeof(how), "killed by signal %d",
+			 WTERMSIG(k->main_status));
+	line(out, "program", "%s: %s after %.2f s, %.2f s of CPU", name, how,
+	     r->wall_seconds, r->cpu_seconds);
+	if (r->nr_living)
+		line(out, "", "%u of its processes live on, still paged",
+		     r->nr_living);
+}
+
+static void text_memory(const struct report *r, FILE *out)
+{
+	const struct tmem_keeper_totals *t = &r->totals;
+	char a[SIZE_TEXT], b[SIZE_TEXT];
+
+	line(out, "memory", "asked %s, peak %s",
+	     size(r->k->options->limit_bytes, a), size(t->peak_bytes, b));
+	line(out, "store",
+	     "%" PRIu64 " pages (%s) in %s, ratio %.2f; same-filled %" PRIu64
+	     ", raw %" PRIu64 ", refused %" PRIu64,
+	     t->peak_stored_pages,
+	     size(t->peak_stored_pages * TMEM_PAGE_SIZE, a),
+	     size(t->peak_held_bytes, b), r->ratio, t->peak_same_pages,
+	     t->peak_raw_pages, t->refused_pages);
+	line(out, "swap", "%" PRIu64 " pages (%s)", t->peak_swapped_pages,
+	     size(t->peak_swapped_pages * TMEM_PAGE_SIZE, a));
+	if (t->peak_shared_bytes)
+		line(out, "shared", "%s of shared memory, not pageable",
+		     size(t->peak_shared_bytes, a));
+	if (t->peak_unpageable_bytes)
+		line(out, "left out", "%s of private memory, not pageable",
+		     size(t->peak_unpageable_bytes, a));
+}
+
+static void text_faults(const struct report *r, FILE *out)
+{
+	const struct tmem_tree_counters *c = &r->totals.counters;
+
+	line(out, "faults",
+	     "zero %" PRIu64 ", store %" PRIu64 ", swap %" PRIu64
+	     ", frame %" PRIu64 ", raced %" PRIu64 ", lost %" PRIu64,
+	     get(&c->faults_zero), get(&c->faults_store), get(&c->faults_swap),
+	     get(&c->faults_frame), get(&c->faults_raced),
+	     get(&c->faults_lost));
+	line(out, "stall", "%.3f s in all, longest %.3f ms",
+	     seconds(get(&c->stall_ns)), (double)get(&c->stall_max_ns) / 1e6);
+}
+
+static void text_outside(const struct report *r, FILE *out)
+{
+	const struct tmem_keeper *k = r->k;
+	unsigned i;
+
+	if (!k->nr_outside_kinds)
+		return;
+	line(out, "not paged", "%u processes:", nr_outside(k));
+	for (i = 0; i < k->nr_outside_kinds; i++)
+		line(out, "", "%u %s: %s", k->outside[i].count,
+		     k->outside[i].comm,
+		     tmem_not_paged_text(k->outside[i].reason));
+}
+
+static char *make_text(const struct report *r)
+{
+	char *text = NULL;
+	size_t bytes;
+	FILE *out = open_memstream(&text, &bytes);
+
+	if (!out)
+		return NULL;
+	text_end(r, out);
+	text_memory(r, out);
+	text_faults(r, out);
+	text_outside(r, out);
+	fclose(out);
+	return text;
+}
+
+static void set_integer(json_t *object, const char *key, uint64_t value)
+{
+	json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+static json_t *json_store(const struct report *r)
+{
+	const struct tmem_keeper_totals *t = &r->totals;
+	json_t *o = json_object();
+
+	set_integer(o, "pages", t->peak_stored_pages);
+	set_integer(o, "bytes", t->peak_stored_bytes);
+	set_integer(o, "held_bytes", t->peak_held_bytes);
+	json_object_set_new(o, "ratio", json_real(r->ratio));
+	set_integer(o, "same_filled_pages", t->peak_same_pages);
+	set_integer(o, "raw_pages", t->peak_raw_pages);
+	set_integer(o, "refused_pages", t->refused_pages);
+	return o;
+}
+
+static json_t *json_counters(const struct report *r)
+{
+	const struct tmem_tree_counters *c = &r->totals.counters;
+	json_t *o = json_object();
+
+#define COUNTER(name, unit, text) set_integer(o, #name, get(&c->name));
+#include "wire/counters.def"
+#undef COUNTER
+	return o;
+}
+
+static json_t *json_outside(const struct report *r)
+{
+	const struct tmem_keeper *k = r->k;
+	json_t *list = json_array(), *o;
+	unsigned i;
+
+	for (i = 0; i < k->nr_outside_kinds; i++) {
+		o = json_object();
+		json_object_set_new(o, "name", json_string(k->outside[i].comm));
+		json_object_set_new(
+			o, "reason",
+			json_string(tmem_not_paged_text(k->outside[i].reason)));
+		set_integer(o, "count", k->outside[i].count);
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
+static void set_exit(json_t *o, const struct tmem_keeper *k)
+{
+	json_t *code = json_null(), *sig = json_null();
+
+	if (k->main_ended && k->main_status_known) {
+		if (WIFEXITED(k->main_status))
+			code = json_integer(WEXITSTATUS(k->main_status));
+		else
+			sig = json_integer(WTERMSIG(k->main_status));
+	}
+	json_object_set_new(o, "exit_status", code);
+	json_object_set_new(o, "signal", sig);
+}
+
+/* A program's name is bytes; JSON is text. */
+static json_t *json_name(const char *name)
+{
+	json_t *string = json_string(name);
+
+	return string ? string : json_string("(not UTF-8)");
+}
+
+static char *make_json(const struct report *r)
+{
+	const struct tmem_keeper_totals *t = &r->totals;
+	json_t *o = json_object();
+	char *dump, *text = NULL;
+
+	set_integer(o, "report_version", 1);
+	json_object_set_new(o, "tmem_version", json_string(TMEM_VERSION));
+	json_object_set_new(o, "program", json_name(r->k->options->program[0]));
+	set_exit(o, r->k);
+	json_object_set_new(o, "wall_seconds", json_real(r->wall_seconds));
+	json_object_set_new(o, "cpu_seconds", json_real(r->cpu_seconds));
+	set_integer(o, "asked_bytes", r->k->options->limit_bytes);
+	set_integer(o, "peak_bytes", t->peak_bytes);
+	json_object_set_new(o, "store", json_store(r));
+	set_integer(o, "swapped_pages", t->peak_swapped_pages);
+	set_integer(o, "swap_max_pages", r->k->swap.max_pages);
+	json_object_set_new(o, "counters", json_counters(r));
+	set_integer(o, "shared_bytes", t->peak_shared_bytes);
+	set_integer(o, "unpageable_bytes", t->peak_unpageable_bytes);
+	set_integer(o, "programs_paged", t->nr_paged);
+	set_integer(o, "programs_living", r->nr_living);
+	set_integer(o, "not_paged_count", nr_outside(r->k));
+	json_object_set_new(o, "not_paged", json_outside(r));
+	dump = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
+	json_decref(o);
+	if (dump && asprintf(&text, "%s\n", dump) < 0)
+		text = NULL;
+	free(dump);
+	return text;
+}
+
+static void write_all(int fd, const char *text)
+{
+	size_t left = strlen(text);
+	ssize_t n;
+
+	while (left) {
+		n = write(fd, text, left);
+		if (n < 0 && errno == EINTR)
+			continue;
+		/* Nobody is left who could be told. */
+		if (n <= 0)
+			return;
+		text += n;
+		left -= (size_t)n;
+	}
+}
+
+void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living)
+{
+	struct report r = { .nr_living = nr_living };
+	char *text;
+
+	if (k->options->report == TMEM_REPORT_NONE)
+		return;
+	gather(k, &r);
+	text = k->options->report == TMEM_REPORT_JSON ? make_json(&r)
+						      : make_text(&r);
+	if (!text)
+		return;
+	if (k->report_fd >= 0 && ftruncate(k->report_fd, 0) == 0)
+		lseek(k->report_fd, 0, SEEK_SET);
+	write_all(k->report_fd >= 0 ? k->report_fd : STDERR_FILENO, text);
+	free(text);
+}
