@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/* See budget.h. */
+#include "budget.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include <tmem/stats.h>
+
+#include "base/sys.h"
+#include "clock.h"
+#include "evict.h"
+#include "link.h"
+#include "procfs.h"
+#include "region.h"
+
+enum {
+	MIB_PAGES = 256,
+	/* Taken from the tree at a time, and kept as slack. */
+	GRANT_STEP_PAGES = 2 * MIB_PAGES,
+	/* Evicted at once after a fault. */
+	FAULT_EVICT = 8,
+	/* A fault waits for no more than this, however far above. */
+	FAULT_EVICT_MAX = 64,
+	RECLAIM_MAX = 1 << 14
+};
+
+#define NS_PER_MS 1000000ull
+/* How fast one CPU touches new memory: 2.7 GB/s measured, with room. */
+#define GROW_PAGES_PER_MS 1024ull
+#define TICK_MIN_NS	  (2 * NS_PER_MS)
+#define TICK_MAX_NS	  (100 * NS_PER_MS)
+#define PSS_PERIOD_NS	  (50 * NS_PER_MS)
+
+static int64_t grant_pages(const struct tmem_pager *pager)
+{
+	uint64_t grant = atomic_load(&pager->slot->grant_bytes);
+	uint64_t target = atomic_load(&pager->slot->target_bytes);
+
+	return (int64_t)((grant < target ? grant : target) / TMEM_PAGE_SIZE);
+}
+
+/* Kept free below the grant, for bursts and for what ticks see late. */
+static int64_t reserve_pages(int64_t grant)
+{
+	int64_t r = grant / 32;
+
+	if (r > 6 * MIB_PAGES)
+		return 6 * MIB_PAGES;
+	return r < MIB_PAGES / 2 ? MIB_PAGES / 2 : r;
+}
+
+int64_t tmem_budget_usage_pages(const struct tmem_pager *pager)
+{
+	int64_t store = (int64_t)(tmem_store_held_bytes(pager->store) /
+				  TMEM_PAGE_SIZE);
+
+	return (int64_t)pager->usage_base_pages +
+	       atomic_load(&pager->usage_delta_pages) + store -
+	       (int64_t)pager->usage_store_base + pager->pss_minus_rss;
+}
+
+static bool stuck(const struct tmem_pager *pager)
+{
+	return pager->full_until_ticks &&
+	       tmem_clock_ticks() < pager->full_until_ticks;
+}
+
+static int64_t evict_down(struct tmem_handler *me, int64_t goal,
+			  int64_t limit)
+{
+	struct tmem_pager *pager = me->pager;
+	int64_t done = 0;
+
+	while (tmem_budget_usage_pages(pager) > goal && done < limit &&
+	       !stuck(pager)) {
+		unsigned n = tmem_evict_some(pager, me, FRAME_GROUP);
+
+		if (!n)
+			break;
+		done += n;
+	}
+	return done;
+}
+
+void tmem_budget_after_fault(struct tmem_handler *me)
+{
+	struct tmem_pager *pager = me->pager;
+	int64_t grant, usage;
+
+	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode))
+		return;
+	grant = grant_pages(pager);
+	usage = tmem_budget_usage_pages(pager);
+	if (usage > grant)
+		evict_down(me, grant, FAULT_EVICT_MAX);
+	else if (usage > grant - reserve_pages(grant) && !stuck(pager))
+		tmem_evict_some(pager, me, FAULT_EVICT);
+}
+
+void tmem_budget_reclaim(struct tmem_handler *me)
+{
+	struct tmem_pager *pager = me->pager;
+	int64_t grant = grant_pages(pager);
+	struct sched_param fifo = { .sched_priority = 1 }, none = { 0 };
+	bool raised;
+
+	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode) ||
+	    tmem_budget_usage_pages(pager) <= grant)
+		return;
+	/* The program outruns us: we go first until it fits again. */
+	raised = !pager->rt_priority &&
+		 tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo) == 0;
+	evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX);
+	if (raised)
+		tmem_sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
+}
+
+void tmem_budget_full(struct tmem_pager *pager)
+{
+	/* Try again in a tenth of a second: something may have been freed. */
+	pager->full_until_ticks =
+		tmem_clock_ticks() + 200000000ull;
+	pager->full_seen = true;
+}
+
+/* B1: takes up to `pages` from the tree; returns what it got. */
+static int64_t take_grant(struct tmem_pager *pager, int64_t pages)
+{
+	int64_t avail = atomic_load(&pager->tree->avail_bytes), take;
+
+	do {
+		take = pages * TMEM_PAGE_SIZE;
+		if (take > avail)
+			take = avail / TMEM_PAGE_SIZE * TMEM_PAGE_SIZE;
+		if (take <= 0)
+			return 0;
+	} while (!atomic_compare_exchange_weak(&pager->tree->avail_bytes,
+					       &avail, avail - take));
+	atomic_fetch_add(&pager->slot->grant_bytes, (uint64_t)take);
+	return take / TMEM_PAGE_SIZE;
+}
+
+static void give_grant(struct tmem_pager *pager, int64_t pages)
+{
+	int64_t bytes = pages * TMEM_PAGE_SIZE;
+
+	atomic_fetch_sub(&pager->slot->grant_bytes, (uint64_t)bytes);
+	atomic_fetch_add(&pager->tree->avail_bytes, bytes);
+}
+
+/* B1, at every tick: room for growth while there is some to be had. */
+static void settle_grant(struct tmem_pager *pager, int64_t usage)
+{
+	int64_t grant = (int64_t)(atomic_load(&pager->slot->grant_bytes) /
+				  TMEM_PAGE_SIZE);
+	int64_t need = usage + reserve_pages(grant) + GRANT_STEP_PAGES;
+	bool told = atomic_load(&pager->slot->target_bytes) != UINT64_MAX;
+
+	if (atomic_load(&pager->tree->growing) && usage > grant) {
+		/* --on-full grow: what no place was found for stays. */
+		atomic_fetch_add(&pager->slot->grant_bytes,
+				 (uint64_t)(usage - grant) * TMEM_PAGE_SIZE);
+		atomic_fetch_add(&pager->tree->limit_bytes,
+				 (uint64_t)(usage - grant) * TMEM_PAGE_SIZE);
+		return;
+	}
+	if (need > grant && !told)
+		grant += take_grant(pager, need - grant);
+	else if (grant > need + GRANT_STEP_PAGES)
+		give_grant(pager, grant - need);
+	atomic_store(&pager->slot->want_bytes,
+		     need > grant ? (uint64_t)(need - grant) * TMEM_PAGE_SIZE :
+				    0);
+}
+
+/* Memory shared by fork: the difference between its share and its size. */
+static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
+{
+	uint64_t now = tmem_sys_now_ns(), minflt, pss_pages;
+
+	if (!atomic_load(&pager->related)) {
+		pager->pss_minus_rss = 0;
+		return;
+	}
+	/*
+	 * A first write to a shared page makes a copy, which adds to Pss but
+	 * not to Rss: the program's minor faults bound how many.
+	 */
+	minflt = tmem_procfs_minflt(pager->program_pid);
+	if (now - pager->last_pss_ns > PSS_PERIOD_NS ||
+	    minflt - pager->last_minflt > MIB_PAGES) {
+		if (tmem_procfs_pss_pages(&pss_pages) == 0)
+			pager->pss_minus_rss =
+				(int64_t)pss_pages - (int64_t)rss_pages;
+		pager->last_pss_ns = tmem_sys_now_ns();
+		pager->last_minflt = minflt;
+	}
+}
+
+static void read_usage(struct tmem_pager *pager)
+{
+	uint64_t rss = 0, file_shmem = 0;
+
+	/* The handlers count on from here: what they did meanwhile is in. */
+	atomic_store(&pager->usage_delta_pages, 0);
+	pager->usage_store_base =
+		tmem_store_held_bytes(pager->store) / TMEM_PAGE_SIZE;
+	if (tmem_procfs_statm(pager->statm_fd, &rss, &file_shmem) == 0)
+		pager->usage_base_pages =
+			rss - file_shmem + pager->shmem_pages;
+	read_shares(pager, pager->usage_base_pages);
+}
+
+/* B4: until then, what may the program do behind our back? */
+static uint64_t next_tick(const struct tmem_pager *pager, int64_t headroom)
+{
+	uint64_t ns = TICK_MAX_NS;
+
+	if (headroom < 0)
+		return TICK_MIN_NS;
+	ns = (uint64_t)headroom * NS_PER_MS /
+	     (GROW_PAGES_PER_MS * pager->nr_handlers);
+	if (ns < TICK_MIN_NS)
+		return TICK_MIN_NS;
+	return ns > TICK_MAX_NS ? TICK_MAX_NS : ns;
+}
+
+/* Pages present that the table does not know: new, or not registered yet. */
+static int64_t unknown_pages(const struct tmem_pager *pager, int64_t usage)
+{
+	int64_t store = (int64_t)(tmem_store_held_bytes(pager->store) /
+				  TMEM_PAGE_SIZE);
+
+	return usage - store - (int64_t)pager->table.nr_resident;
+}
+
+static void arm_if_near(struct tmem_pager *pager, int64_t usage)
+{
+	int64_t grant = grant_pages(pager), unknown;
+	int64_t avail = atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
+	uint64_t now = tmem_sys_now_ns();
+
+	if (atomic_load(&pager->fork_mode))
+		return;
+	if (!atomic_load(&pager->armed)) {
+		/* Near: what two ticks could add would not fit any more. */
+		int64_t near = (int64_t)(GROW_PAGES_PER_MS * 5) *
+			       pager->nr_handlers;
+
+		if (near > grant / 4)
+			near = grant / 4;
+		if (usage + near < grant + avail)
+			return;
+	} else {
+		unknown = unknown_pages(pager, usage);
+		if (unknown < pager->unknown_at_scan + MIB_PAGES ||
+		    usage < grant - 2 * reserve_pages(grant))
+			return;
+		/* No more than a quarter of the time goes into scans. */
+		if (now - pager->scan_end_ns < 3 * pager->scan_ns)
+			return;
+	}
+	tmem_region_scan(pager);
+	pager->scan_end_ns = tmem_sys_now_ns();
+	pager->scan_ns = pager->scan_end_ns - now;
+	pager->unknown_at_scan = unknown_pages(pager, usage);
+}
+
+static void kick_handlers(struct tmem_pager *pager)
+{
+	uint64_t nr = pager->nr_handlers;
+
+	tmem_sys(SYS_write, pager->kick_fd, &nr, sizeof(nr));
+}
+
+uint64_t tmem_budget_tick(struct tmem_pager *pager, struct tmem_handler *me)
+{
+	int64_t usage, grant, avail;
+
+	tmem_clock_adjust(pager);
+	read_usage(pager);
+	usage = tmem_budget_usage_pages(pager);
+	settle_grant(pager, usage);
+	arm_if_near(pager, usage);
+	tmem_evict_reap(pager, false);
+	grant = grant_pages(pager);
+	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager)) {
+		kick_handlers(pager);
+		tmem_budget_reclaim(me);
+	}
+	if (pager->full_seen) {
+		pager->full_seen = false;
+		tmem_link_swap_full(pager);
+	}
+	tmem_budget_report(pager);
+	avail = atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
+	/* Half: the next look must come while there is still room. */
+	return next_tick(pager, (grant + avail - usage) / 2);
+}
+
+void tmem_budget_report(struct tmem_pager *pager)
+{
+	struct tmem_tree_slot *s = pager->slot;
+	int64_t usage = tmem_budget_usage_pages(pager);
+	uint64_t bytes = (uint64_t)(usage > 0 ? usage : 0) * TMEM_PAGE_SIZE;
+	struct tmem_stats st;
+	struct tmem_backend be = tmem_store_backend(pager->store);
+
+	atomic_store(&s->usage_bytes, bytes);
+	if (bytes > atomic_load(&s->peak_bytes))
+		atomic_store(&s->peak_bytes, bytes);
+	atomic_store(&s->shared_bytes, pager->shmem_pages * TMEM_PAGE_SIZE);
+	if (!atomic_load(&pager->armed) || be.ops->stats(be.self, &st) != 0)
+		return;
+	atomic_store(&s->store_held_bytes, st.held_bytes);
+	atomic_store(&s->stored_pages, st.pages);
+	atomic_store(&s->stored_bytes, st.stored_bytes);
+	atomic_store(&s->same_pages, st.same_pages);
+	atomic_store(&s->raw_pages, st.raw_pages);
+	atomic_store(&s->refused_pages, st.refused_poor + st.refused_full +
+						 st.refused_limit + st.refused_pool);
+	if (pager->swapfile) {
+		struct tmem_swapdev d = tmem_swapfile_device(pager->swapfile);
+		uint64_t used = d.ops->used_pages(d.self);
+
+		atomic_store(&s->swapped_pages, used);
+		if (used > atomic_load(&s->peak_swapped_pages))
+			atomic_store(&s->peak_swapped_pages, used);
+	}
+	if (st.pages > atomic_load(&s->peak_stored_pages)) {
+		atomic_store(&s->peak_stored_pages, st.pages);
+		atomic_store(&s->peak_stored_bytes, st.stored_bytes);
+		atomic_store(&s->peak_held_bytes, st.held_bytes);
+	}
+}
+
+void tmem_budget_report_cpu(struct tmem_pager *pager)
+{
+	struct timespec ts = { 0, 0 };
+
+	tmem_sys(SYS_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, &ts);
+	atomic_store(&pager->slot->counters.pager_cpu_ns,
+		     (uint64_t)ts.tv_sec * 1000000000u +
+			     (uint64_t)ts.tv_nsec);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* See event.h. */
+#include "event.h"
+
+#include <errno.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "gate.h"
+#include "offsets.h"
+
+struct move_arg {
+	struct tmem_pager *pager;
+	uint64_t from;
+	uint64_t to;
+};
+
+/* The load that some handler runs for this page: its result is not wanted. */
+static void call_off_load(struct tmem_pager *pager, uint32_t handle)
+{
+	unsigned i;
+
+	for (i = 0; i < pager->nr_handlers; i++)
+		if (pager->handlers[i].loading == handle)
+			pager->handlers[i].load_off = true;
+}
+
+static void forget_page(void *arg, uint32_t handle, uint32_t entry)
+{
+	struct tmem_pager *pager = arg;
+	uint32_t value = tmem_entry_value(entry);
+
+	switch (tmem_entry_state(entry)) {
+	case PAGE_KEPT:
+	case PAGE_STORED:
+		tmem_offset_drop_locked(pager, value);
+		break;
+	case PAGE_LOADING:
+		/* The loader still reads the copy: it drops it. */
+		call_off_load(pager, handle);
+		break;
+	case PAGE_LEAVING:
+		tmem_frame(&pager->frames, value)->gone = true;
+		break;
+	default:
+		break;
+	}
+	tmem_table_set(&pager->table, handle, PAGE_NONE, 0);
+}
+
+void tmem_event_forget_locked(struct tmem_pager *pager, uint64_t start,
+			      uint64_t end)
+{
+	tmem_table_walk(&pager->table, start, end, forget_page, pager);
+}
+
+static void move_page(void *arg, uint32_t handle, uint32_t entry)
+{
+	const struct move_arg *m = arg;
+	struct tmem_table *table = &m->pager->table;
+	uint64_t vpn = tmem_table_vpn(table, handle) - m->from + m->to;
+	uint32_t new = tmem_table_make(table, vpn);
+	enum tmem_page_state state = tmem_entry_state(entry);
+	uint32_t value = tmem_entry_value(entry);
+
+	/* Without a place to note it the page would be lost: stop here. */
+	TMEM_ASSERT(new != TABLE_NO_HANDLE);
+	if (state == PAGE_LOADING) {
+		unsigned i;
+
+		for (i = 0; i < m->pager->nr_handlers; i++)
+			if (m->pager->handlers[i].loading == handle)
+				m->pager->handlers[i].loading = new;
+	} else if (state == PAGE_LEAVING) {
+		tmem_frame(&m->pager->frames, value)->handle = new;
+	}
+	tmem_table_set(table, new, state, value);
+	tmem_table_set(table, handle, PAGE_NONE, 0);
+}
+
+static void apply_locked(struct tmem_pager *pager, const struct tmem_note *n)
+{
+	struct move_arg m = { pager, n->from, n->to };
+
+	switch (n->kind) {
+	case NOTE_UNMAPPED:
+		tmem_table_unpin(&pager->table, n->from, n->to);
+		tmem_event_forget_locked(pager, n->from, n->to);
+		break;
+	case NOTE_GONE:
+		tmem_event_forget_locked(pager, n->from, n->to);
+		break;
+	default:
+		tmem_event_forget_locked(pager, n->to, n->to + n->nr);
+		tmem_table_walk(&pager->table, n->from, n->from + n->nr,
+				move_page, &m);
+		tmem_table_unpin(&pager->table, n->from, n->from + n->nr);
+		break;
+	}
+}
+
+uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn)
+{
+	const struct tmem_deferred *d = pager->deferred;
+	uint64_t i = atomic_load(&d->nr);
+
+	while (i-- > 0) {
+		const struct tmem_note *n = &d->note[i];
+
+		if (n->kind != NOTE_MOVED) {
+			if (vpn >= n->from && vpn < n->to)
+				return UINT64_MAX;
+		} else if (vpn >= n->to && vpn < n->to + n->nr) {
+			vpn = vpn - n->to + n->from;
+		} else if (vpn >= n->from && vpn < n->from + n->nr) {
+			return UINT64_MAX;
+		}
+	}
+	return vpn;
+}
+
+void tmem_event_catch_up_locked(struct tmem_pager *pager, uint64_t first)
+{
+	struct tmem_deferred *d = pager->deferred;
+	uint64_t i, nr = atomic_load(&d->nr);
+
+	for (i = first; i < nr; i++)
+		apply_locked(pager, &d->note[i]);
+	atomic_store(&d->nr, 0);
+}
+
+static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)
+	TMEM_REQUIRES(&pager->lock)
+{
+	struct tmem_deferred *d = pager->deferred;
+	uint64_t nr = atomic_load(&d->nr);
+
+	if (!atomic_load(&pager->fork_mode)) {
+		apply_locked(pager, n);
+		return;
+	}
+	TMEM_ASSERT(nr < EVENT_NOTES);
+	d->note[nr] = *n;
+	atomic_store(&d->nr, nr + 1);
+}
+
+static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
+	TMEM_REQUIRES(&pager->lock)
+{
+	struct tmem_note n = { NOTE_GONE, tmem_vpn(msg->arg.remove.start),
+			       tmem_vpn(msg->arg.remove.end), 0 };
+
+	switch (msg->event) {
+	case UFFD_EVENT_FORK:
+		PAGER_COUNT(pager, events_fork, 1);
+		tmem_gate_child_locked(pager, (int)msg->arg.fork.ufd);
+		break;
+	case UFFD_EVENT_REMAP:
+		PAGER_COUNT(pager, events_remap, 1);
+		n.kind = NOTE_MOVED;
+		n.from = tmem_vpn(msg->arg.remap.from);
+		n.to = tmem_vpn(msg->arg.remap.to);
+		n.nr = tmem_vpn(msg->arg.remap.len + TMEM_PAGE_SIZE - 1);
+		note_locked(pager, &n);
+		break;
+	case UFFD_EVENT_REMOVE:
+		PAGER_COUNT(pager, events_remove, 1);
+		note_locked(pager, &n);
+		break;
+	case UFFD_EVENT_UNMAP:
+		PAGER_COUNT(pager, events_unmap, 1);
+		n.kind = NOTE_UNMAPPED;
+		note_locked(pager, &n);
+		break;
+	default:
+		break;
+	}
+}
+
+int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
+{
+	struct uffd_msg msg;
+	long r;
+
+	if (atomic_load(&pager->fork_mode) &&
+	    atomic_load(&pager->deferred->nr) == EVENT_NOTES)
+		return -EBUSY;
+	r = tmem_sys(SYS_read, pager->uffd, &msg, sizeof(msg));
+	if (r != (long)sizeof(msg))
+		return r < 0 && r != -EINTR ? (int)r : -EAGAIN;
+	if (msg.event == UFFD_EVENT_PAGEFAULT) {
+		*ret_addr = msg.arg.pagefault.address;
+		return 1;
+	}
+	event_locked(pager, &msg);
+	return 0;
+}

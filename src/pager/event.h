@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events: what the kernel tells of the program's mmap calls.
+ *
+ * The caller of munmap, mremap, madvise or fork waits until its event was
+ * read; the event is read and applied under the pager's lock (P1).
+ *
+ * In fork mode (P4) an event is put off: noted in one page, in order, and
+ * faults look through those notes first.  One page, because fork copies
+ * memory page by page: the child's copy of the notes is some prefix of them,
+ * never a torn one, and is what had been read when the child was made.
+ */
+#ifndef TMEM_PAGER_EVENT_H
+#define TMEM_PAGER_EVENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/uffd.h"
+#include "pager.h"
+
+enum tmem_note_kind { NOTE_GONE = 1, NOTE_UNMAPPED, NOTE_MOVED };
+
+struct tmem_note {
+	uint64_t kind; /* enum tmem_note_kind */
+	uint64_t from; /* vpns */
+	uint64_t to;   /* end, or for NOTE_MOVED the new place */
+	uint64_t nr;
+};
+
+enum { EVENT_NOTES = (4096 - 64) / 32 };
+
+struct tmem_deferred {
+	_Atomic uint64_t nr;
+	uint64_t reserved[7];
+	struct tmem_note note[EVENT_NOTES];
+};
+
+/*
+ * Reads one message.  A fault: returns 1 with its address in *ret_addr.  An
+ * event: applies it and returns 0.  Nothing to read: -EAGAIN.  -EBUSY: an
+ * event can't be noted now, fork mode must end first.
+ */
+int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
+	TMEM_REQUIRES(&pager->lock);
+
+/* Drops what is known of [start, end) (vpns): its content is not wanted. */
+void tmem_event_forget_locked(struct tmem_pager *pager, uint64_t start,
+			      uint64_t end) TMEM_REQUIRES(&pager->lock);
+
+/* Where, by the notes, the content of vpn is in the table; UINT64_MAX: gone. */
+uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn);
+
+/* Applies the notes from the `first` on; fork mode is over. */
+void tmem_event_catch_up_locked(struct tmem_pager *pager, uint64_t first)
+	TMEM_REQUIRES(&pager->lock);
+
+#endif

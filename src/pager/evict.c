@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/* See evict.h. */
+#include "evict.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "budget.h"
+#include "event.h"
+#include "install.h"
+#include "move.h"
+#include "offsets.h"
+
+enum {
+	/* How much of the table one call may look through. */
+	SCAN_LEAVES = 2048,
+	/* How many moves may fail in one call. */
+	MOVE_FAILURES = 32
+};
+
+/*
+ * What may be evicted in one word of a leaf, from bit `from` on; passes by
+ * the young ones.
+ */
+static uint64_t take_word(struct tmem_leaf *leaf, uint32_t word, uint32_t from)
+{
+	uint64_t old = leaf->resident[word] & ~leaf->pinned[word] &
+		       (~0ull << from);
+	uint64_t now = old & ~leaf->young[word];
+
+	leaf->young[word] &= ~old;
+	return now;
+}
+
+struct batch {
+	struct tmem_pager *pager;
+	struct tmem_frame_group *group;
+	unsigned want;
+	unsigned failures;
+	bool stop;
+};
+
+/* Notes the pages that were moved into the group's next frames. */
+static void note_moved(struct batch *b, uint32_t handle, unsigned nr)
+{
+	struct tmem_pager *pager = b->pager;
+	uint32_t first = (uint32_t)(b->group - pager->frames.group) *
+			 FRAME_GROUP;
+
+	while (nr-- > 0) {
+		unsigned i = b->group->nr_used++;
+		struct tmem_frame *f = &b->group->frame[i];
+		uint32_t entry = tmem_table_entry(&pager->table, handle);
+
+		memset(f, 0, sizeof(*f));
+		f->handle = handle;
+		f->used = true;
+		f->kept = tmem_entry_state(entry) == PAGE_KEPT;
+		f->offset = f->kept ? tmem_entry_value(entry) :
+				      tmem_offset_take_locked(pager);
+		tmem_table_set(&pager->table, handle, PAGE_LEAVING, first + i);
+		handle++;
+	}
+}
+
+/* The page is not there although we thought so: it is zeros when touched. */
+static void note_absent(struct tmem_pager *pager, uint32_t handle)
+{
+	uint32_t entry = tmem_table_entry(&pager->table, handle);
+
+	if (tmem_entry_state(entry) == PAGE_KEPT)
+		tmem_offset_drop_locked(pager, tmem_entry_value(entry));
+	tmem_table_set(&pager->table, handle, PAGE_NONE, 0);
+}
+
+/* Moves one run of neighbours; returns how far it got. */
+static unsigned move_run(struct batch *b, uint32_t handle, unsigned nr)
+{
+	struct tmem_pager *pager = b->pager;
+	struct tmem_leaf *leaf =
+		tmem_table_leaf(&pager->table, handle >> LEAF_SHIFT);
+	uint64_t from = tmem_table_vpn(&pager->table, handle) * TMEM_PAGE_SIZE;
+	uint8_t *to = b->group->pages +
+		      (size_t)b->group->nr_used * TMEM_PAGE_SIZE;
+	unsigned moved = 0;
+	enum tmem_move_end end =
+		tmem_move_out(pager->uffd, from, (uintptr_t)to, nr, &moved);
+
+	note_moved(b, handle, moved);
+	switch (end) {
+	case MOVE_ALL:
+		return nr;
+	case MOVE_BUSY:
+		PAGER_COUNT(pager, evict_busy, 1);
+		b->failures++;
+		if (atomic_load(&pager->related) || pager->was_related)
+			pager->need_unshare = 1;
+		return moved + 1;
+	case MOVE_GONE:
+		note_absent(pager, handle + moved);
+		return moved + 1;
+	case MOVE_WAY:
+		leaf->way = leaf->way == LEAF_WAY_RW ? LEAF_WAY_RWX :
+						       LEAF_WAY_NONE;
+		b->failures++;
+		return nr;
+	case MOVE_AGAIN:
+		PAGER_COUNT(pager, evict_again, 1);
+		b->stop = true;
+		return nr;
+	default:
+		b->stop = true;
+		return nr;
+	}
+}
+
+static bool leaf_suits(const struct tmem_leaf *leaf, bool executable)
+{
+	return leaf->base != UINT64_MAX && leaf->nr_used &&
+	       leaf->way != LEAF_WAY_NONE &&
+	       (leaf->way == LEAF_WAY_RWX) == executable;
+}
+
+/* Evicts from one word of a leaf; returns the bit where it stopped, or 64. */
+static uint32_t evict_word(struct batch *b, uint32_t nr, uint32_t word,
+			   uint64_t bits)
+{
+	struct tmem_leaf *leaf = tmem_table_leaf(&b->pager->table, nr);
+	uint32_t i = 0;
+
+	while (bits && leaf_suits(leaf, b->group->executable)) {
+		unsigned room = b->want - b->group->nr_used, len;
+		uint64_t holes;
+
+		i = (uint32_t)__builtin_ctzll(bits);
+		if (b->stop || !room)
+			return i;
+		holes = ~(bits >> i);
+		len = holes ? (unsigned)__builtin_ctzll(holes) : 64;
+		len = len < room ? len : room;
+		i += move_run(b, nr << LEAF_SHIFT | (word * 64 + i), len);
+		if (b->failures >= MOVE_FAILURES)
+			b->stop = true;
+		if (i >= 64)
+			return 64;
+		bits &= ~0ull << i;
+	}
+	return 64;
+}
+
+/* Puts the hand on the next leaf that has something; false: none found. */
+static bool next_leaf(struct tmem_pager *pager, unsigned *scanned)
+{
+	struct tmem_table *table = &pager->table;
+
+	while (*scanned < SCAN_LEAVES && *scanned <= 2 * table->nr_leaves) {
+		const struct tmem_leaf *leaf;
+
+		if (pager->hand_leaf >= table->nr_leaves) {
+			pager->hand_leaf = 0;
+			pager->hand_word = 0;
+			pager->hand_bit = 0;
+			if (!table->nr_leaves)
+				return false;
+		}
+		leaf = tmem_table_leaf(table, pager->hand_leaf);
+		if (leaf_suits(leaf, false) || leaf_suits(leaf, true))
+			return true;
+		pager->hand_leaf++;
+		pager->hand_word = 0;
+		pager->hand_bit = 0;
+		(*scanned)++;
+	}
+	return false;
+}
+
+static void advance_hand(struct tmem_pager *pager, uint32_t bit,
+			 unsigned *scanned)
+{
+	pager->hand_bit = bit % 64;
+	pager->hand_word += bit / 64;
+	if (pager->hand_word == LEAF_WORDS) {
+		pager->hand_word = 0;
+		pager->hand_leaf++;
+		(*scanned)++;
+	}
+}
+
+static void fill_group_locked(struct batch *b)
+{
+	struct tmem_pager *pager = b->pager;
+	unsigned scanned = 0;
+
+	while (!b->stop && (!b->group || b->group->nr_used < b->want) &&
+	       next_leaf(pager, &scanned)) {
+		uint32_t nr = pager->hand_leaf, word = pager->hand_word;
+		struct tmem_leaf *leaf = tmem_table_leaf(&pager->table, nr);
+		uint64_t bits;
+
+		if (!b->group)
+			b->group = tmem_frames_take_locked(
+				pager, leaf->way == LEAF_WAY_RWX);
+		if (!b->group || !leaf_suits(leaf, b->group->executable))
+			return;
+		bits = take_word(leaf, word, pager->hand_bit);
+		advance_hand(pager, evict_word(b, nr, word, bits), &scanned);
+	}
+}
+
+static bool is_zeros(const uint8_t *page)
+{
+	uint64_t first;
+
+	memcpy(&first, page, sizeof(first));
+	return first == 0 &&
+	       memcmp(page, page + sizeof(first),
+		      TMEM_PAGE_SIZE - sizeof(first)) == 0;
+}
+
+enum { OUT_ZERO = 1, OUT_CLEAN, OUT_STORED, OUT_REFUSED };
+
+/* Without the lock: what becomes of the page in frame i. */
+static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
+		    const uint8_t *page, uint8_t *scratch)
+{
+	struct tmem_frontswap *fs = pager->frontswap;
+
+	if (f->kept) {
+		if (tmem_frontswap_test(fs, PAGER_FRONTSWAP_TYPE, f->offset) &&
+		    tmem_frontswap_swap_in(fs, PAGER_FRONTSWAP_TYPE, f->offset,
+					   scratch) == 0 &&
+		    memcmp(scratch, page, TMEM_PAGE_SIZE) == 0)
+			return OUT_CLEAN;
+		tmem_frontswap_invalidate_page(fs, PAGER_FRONTSWAP_TYPE,
+					       f->offset);
+	}
+	if (is_zeros(page))
+		return OUT_ZERO;
+	return tmem_frontswap_store(fs, PAGER_FRONTSWAP_TYPE, f->offset,
+				    page) == 0 ?
+		       OUT_STORED :
+		       OUT_REFUSED;
+}
+
+/* Neither tmem nor the swap file takes it: it goes back where it was. */
+static void put_back_locked(struct tmem_pager *pager,
+			    const struct tmem_frame *f, const uint8_t *page)
+	TMEM_REQUIRES(&pager->lock)
+{
+	uint64_t vpn, addr;
+	long r = -EAGAIN;
+
+	PAGER_COUNT(pager, evict_nospace, 1);
+	while (r == -EAGAIN && !f->gone) {
+		vpn = tmem_table_vpn(&pager->table, f->handle);
+		if (tmem_event_resolve(pager, vpn) != vpn)
+			break; /* unmapped while events are put off */
+		r = tmem_install_copy(pager->uffd, vpn, page);
+		/* The event that waits may be about this very page. */
+		if (r == -EAGAIN && tmem_event_read_locked(pager, &addr) == 1)
+			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
+	}
+	if (!f->gone) {
+		tmem_table_set(&pager->table, f->handle, PAGE_RESIDENT, 0);
+		tmem_table_set_young(&pager->table, f->handle);
+	}
+}
+
+/* The frame's page has arrived somewhere: tells the table. */
+static void settle_locked(struct tmem_pager *pager, struct tmem_frame *f,
+			  const uint8_t *page) TMEM_REQUIRES(&pager->lock)
+{
+	f->used = false;
+	if (f->result == OUT_REFUSED && !f->gone) {
+		tmem_budget_full(pager);
+		put_back_locked(pager, f, page);
+	}
+	if (f->gone || f->result == OUT_REFUSED || f->result == OUT_ZERO) {
+		tmem_offset_drop_locked(pager, f->offset);
+		if (!f->gone && f->result == OUT_ZERO) {
+			PAGER_COUNT(pager, evicted_zero, 1);
+			tmem_table_set(&pager->table, f->handle, PAGE_NONE, 0);
+		}
+		return;
+	}
+	if (f->result == OUT_CLEAN)
+		PAGER_COUNT(pager, evicted_clean, 1);
+	else if (f->to_swap)
+		PAGER_COUNT(pager, evicted_swap, 1);
+	else
+		PAGER_COUNT(pager, evicted_store, 1);
+	tmem_table_set(&pager->table, f->handle, PAGE_STORED, f->offset);
+}
+
+static void write_done(struct tmem_swapdev_request *request, int result)
+{
+	struct tmem_frame *f = request->arg;
+
+	f->result = result == 0 ? OUT_STORED : OUT_REFUSED;
+	atomic_store(&f->writing, false);
+}
+
+/* Queues a refused page for the swap file, if there is one with room. */
+static void queue_write(struct tmem_pager *pager, struct tmem_frame *f,
+			uint8_t *page)
+{
+	int r;
+
+	if (!pager->swapfile)
+		return;
+	f->request = (struct tmem_swapdev_request){
+		.offset = f->offset,
+		.page = page,
+		.done = write_done,
+		.arg = f,
+	};
+	f->to_swap = true;
+	atomic_store(&f->writing, true);
+	do {
+		r = tmem_frontswap_write(pager->frontswap,
+					 PAGER_FRONTSWAP_TYPE, &f->request);
+		if (r == -EAGAIN)
+			tmem_frontswap_reap(pager->frontswap,
+					    PAGER_FRONTSWAP_TYPE, true);
+	} while (r == -EAGAIN);
+	if (r != 0)
+		atomic_store(&f->writing, false);
+}
+
+/* Settles what is done; true if the whole group is, and may be released. */
+static bool settle_group_locked(struct tmem_pager *pager,
+				struct tmem_frame_group *group)
+	TMEM_REQUIRES(&pager->lock)
+{
+	unsigned i, left = 0;
+
+	for (i = 0; i < group->nr_used; i++) {
+		struct tmem_frame *f = &group->frame[i];
+
+		if (f->used && !atomic_load(&f->writing))
+			settle_locked(pager, f,
+				      group->pages +
+					      (size_t)i * TMEM_PAGE_SIZE);
+		left += f->used;
+	}
+	group->owned = left == 0;
+	return left == 0;
+}
+
+static void free_group(struct tmem_pager *pager,
+		       struct tmem_frame_group *group)
+{
+	unsigned nr = group->nr_used;
+
+	tmem_frames_release(pager, group);
+	atomic_fetch_sub(&pager->usage_delta_pages, nr);
+	tmem_lock_acquire(&pager->lock);
+	group->nr_used = 0;
+	group->owned = false;
+	group->busy = false;
+	tmem_lock_release(&pager->lock);
+}
+
+/* A group that only waited for its writes, and they are done; or NULL. */
+static struct tmem_frame_group *
+take_written_locked(struct tmem_pager *pager) TMEM_REQUIRES(&pager->lock)
+{
+	unsigned i, k;
+
+	for (i = 0; i < FRAME_GROUPS; i++) {
+		struct tmem_frame_group *group = &pager->frames.group[i];
+		bool done = group->busy && !group->owned && group->nr_used;
+
+		for (k = 0; k < group->nr_used && done; k++)
+			done = !atomic_load(&group->frame[k].writing);
+		if (done && settle_group_locked(pager, group))
+			return group;
+	}
+	return NULL;
+}
+
+void tmem_evict_reap(struct tmem_pager *pager, bool wait)
+{
+	struct tmem_frame_group *group;
+
+	if (!pager->swapfile)
+		return;
+	tmem_frontswap_reap(pager->frontswap, PAGER_FRONTSWAP_TYPE, wait);
+	do {
+		tmem_lock_acquire(&pager->lock);
+		group = take_written_locked(pager);
+		tmem_lock_release(&pager->lock);
+		if (group)
+			free_group(pager, group);
+	} while (group);
+}
+
+/* Moves pages out into a group; NULL if none could be. */
+static struct tmem_frame_group *
+move_out(struct tmem_pager *pager, unsigned nr)
+{
+	struct batch b = { .pager = pager,
+			   .want = nr < FRAME_GROUP ? nr : FRAME_GROUP };
+
+	tmem_lock_acquire(&pager->lock);
+	if (!atomic_load(&pager->fork_mode) &&
+	    tmem_offsets_left(pager) >= FRAME_GROUP)
+		fill_group_locked(&b);
+	if (b.group && !b.group->nr_used) {
+		b.group->busy = false;
+		b.group->owned = false;
+		b.group = NULL;
+	}
+	if (b.group)
+		atomic_fetch_add(&pager->nr_storing, 1);
+	tmem_lock_release(&pager->lock);
+	return b.group;
+}
+
+unsigned tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
+			 unsigned nr)
+{
+	struct tmem_frame_group *group;
+	unsigned i, done;
+	bool free;
+
+	tmem_evict_reap(pager, false);
+	group = move_out(pager, nr);
+	if (!group)
+		return 0;
+	done = group->nr_used;
+	for (i = 0; i < done; i++) {
+		struct tmem_frame *f = &group->frame[i];
+		uint8_t *page = group->pages + (size_t)i * TMEM_PAGE_SIZE;
+
+		f->result = send_out(pager, f, page, me->page2);
+		if (f->result == OUT_REFUSED)
+			queue_write(pager, f, page);
+	}
+	if (pager->swapfile)
+		tmem_frontswap_flush(pager->frontswap, PAGER_FRONTSWAP_TYPE);
+	atomic_fetch_sub(&pager->nr_storing, 1);
+	tmem_lock_acquire(&pager->lock);
+	free = settle_group_locked(pager, group);
+	tmem_lock_release(&pager->lock);
+	if (free)
+		free_group(pager, group);
+	return done;
+}

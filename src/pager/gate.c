@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+/* See gate.h. */
+#include "gate.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "base/uffd.h"
+#include "event.h"
+#include "evict.h"
+#include "install.h"
+#include "link.h"
+#include "offsets.h"
+#include "pin.h"
+#include "procfs.h"
+#include "region.h"
+#include "serve.h"
+
+enum { CHILD_POLL_MS = 100, CHILD_WAIT_NS_MAX = 2000000000 };
+
+static void ring(struct tmem_pager *pager)
+{
+	atomic_fetch_add(&pager->gate.signal, 1);
+	tmem_sys_futex_wake(&pager->gate.signal, 1);
+}
+
+void tmem_gate_begin(struct tmem_pager *pager)
+{
+	uint32_t free = 0;
+
+	while (!atomic_compare_exchange_strong(&pager->gate.busy, &free, 1)) {
+		tmem_sys_futex_wait(&pager->gate.busy, 1, NULL);
+		free = 0;
+	}
+}
+
+void tmem_gate_call(struct tmem_pager *pager, enum tmem_gate_command command)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	atomic_store(&g->answer, 0);
+	atomic_store(&g->command, command);
+	ring(pager);
+	while (!atomic_load(&g->answer) &&
+	       atomic_load(&pager->state) == PAGER_SERVING)
+		tmem_sys_futex_wait(&g->answer, 0, NULL);
+}
+
+void tmem_gate_end(struct tmem_pager *pager)
+{
+	atomic_store(&pager->gate.busy, 0);
+	tmem_sys_futex_wake(&pager->gate.busy, 1);
+}
+
+void tmem_gate_reset(struct tmem_pager *pager)
+{
+	int32_t slot = pager->gate.child_slot;
+
+	memset(&pager->gate, 0, sizeof(pager->gate));
+	pager->gate.child_uffd = -1;
+	pager->gate.child_slot = slot;
+}
+
+static void answer(struct tmem_pager *pager)
+{
+	atomic_store(&pager->gate.command, GATE_NONE);
+	atomic_store(&pager->gate.answer, 1);
+	tmem_sys_futex_wake(&pager->gate.answer, 1);
+}
+
+/* Fork mode is on; waits until what was in flight has arrived. */
+static void settle(struct tmem_pager *pager)
+{
+	unsigned i;
+	bool busy;
+
+	do {
+		tmem_evict_reap(pager, false);
+		tmem_lock_acquire(&pager->lock);
+		busy = atomic_load(&pager->nr_storing) ||
+		       atomic_load(&pager->nr_loading);
+		for (i = 0; i < FRAME_GROUPS; i++)
+			busy |= pager->frames.group[i].nr_used != 0;
+		tmem_lock_release(&pager->lock);
+		if (busy)
+			tmem_sys(SYS_sched_yield);
+	} while (busy);
+}
+
+/* Has the program installed a filter since we were started? */
+static bool program_is_filtered(const struct tmem_pager *pager)
+{
+	char path[64];
+	uint64_t theirs = 0, ours = 0;
+
+	tmem_procfs_path(path, "/proc/", (uint64_t)pager->program_pid,
+			 "/status");
+	tmem_procfs_value(path, "Seccomp_filters:", &theirs);
+	tmem_procfs_value("/proc/self/status", "Seccomp_filters:", &ours);
+	return theirs > ours;
+}
+
+static void fork_begin(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	g->child_slot = TMEM_TREE_NO_SLOT;
+	g->child_reason = TMEM_NOT_PAGED_SECCOMP;
+	if (!program_is_filtered(pager)) {
+		g->child_slot = tmem_link_claim(pager);
+		g->child_reason = TMEM_NOT_PAGED_SLOTS;
+	}
+	tmem_lock_acquire(&pager->lock);
+	atomic_store(&pager->fork_mode, 1);
+	tmem_lock_release(&pager->lock);
+	settle(pager);
+	atomic_store(&g->fork_pid, 0);
+	if (pager->swapfile && g->child_slot != TMEM_TREE_NO_SLOT &&
+	    tmem_swapfile_before_fork(pager->swapfile,
+				      (unsigned)g->child_slot) != 0) {
+		tmem_link_unclaim(pager, g->child_slot);
+		g->child_slot = TMEM_TREE_NO_SLOT;
+		g->child_reason = TMEM_NOT_PAGED_FAILED;
+	}
+	tmem_frontswap_before_fork(pager->frontswap);
+	tmem_store_before_fork(pager->store);
+	g->announced = true;
+}
+
+static void leave_fork_mode(struct tmem_pager *pager, bool forked)
+{
+	if (pager->gate.announced) {
+		tmem_store_after_fork(pager->store, forked);
+		tmem_frontswap_after_fork(pager->frontswap);
+	}
+	if (forked)
+		atomic_store(&pager->related, 1);
+	tmem_lock_acquire(&pager->lock);
+	tmem_event_catch_up_locked(pager, 0);
+	atomic_store(&pager->fork_mode, 0);
+	tmem_lock_release(&pager->lock);
+	tmem_sys_futex_wake(&pager->fork_mode, INT32_MAX);
+	pager->gate.announced = false;
+}
+
+/* What is out, into the child's memory. */
+static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
+		      uint8_t *page)
+{
+	int found = tmem_serve_peek(pager, vpn, page);
+	long r;
+
+	do {
+		r = 0;
+		if (found > 0)
+			r = tmem_install_copy(child_uffd, vpn, page);
+		else if (found < 0)
+			r = tmem_install_poison(child_uffd, vpn);
+		if (r == -EAGAIN) {
+			struct uffd_msg msg;
+
+			/* An event of the child's: its own affair. */
+			tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg));
+		}
+	} while (r == -EAGAIN);
+}
+
+static void make_whole(struct tmem_pager *pager, int child_uffd, uint8_t *page)
+{
+	uint32_t nr, i;
+
+	for (nr = 0; nr < pager->table.nr_leaves; nr++) {
+		const struct tmem_leaf *leaf =
+			tmem_table_leaf(&pager->table, nr);
+
+		if (leaf->base == UINT64_MAX)
+			continue;
+		for (i = 0; i < LEAF_PAGES; i++)
+			if (leaf->entry[i])
+				copy_page(pager, child_uffd, leaf->base + i,
+					  page);
+	}
+}
+
+/* Answers one fault of the child. */
+static void answer_child(struct tmem_pager *pager, int child_uffd,
+			 uint64_t vpn, uint8_t *page)
+{
+	int found = tmem_serve_peek(pager, vpn, page);
+	long r;
+
+	if (found > 0)
+		r = tmem_install_copy(child_uffd, vpn, page);
+	else if (found == 0)
+		r = tmem_install_zero(child_uffd, vpn, 1);
+	else
+		r = tmem_install_poison(child_uffd, vpn);
+	if (r < 0) /* with EAGAIN it faults again, after the event was read */
+		tmem_install_wake(child_uffd, vpn, 1);
+}
+
+enum child_end { CHILD_GOES_ON, CHILD_SERVES_ITSELF, CHILD_WANTS_ALL };
+
+static enum child_end read_child(struct tmem_pager *pager, int child_uffd,
+				 uint8_t *page)
+{
+	uint64_t doorbell = (uintptr_t)pager->doorbell;
+	struct uffd_msg msg;
+
+	while (tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg)) ==
+	       (long)sizeof(msg)) {
+		uint64_t addr = msg.arg.pagefault.address & ~4095ull;
+
+		if (msg.event == UFFD_EVENT_FORK) {
+			make_whole(pager, (int)msg.arg.fork.ufd, page);
+			tmem_sys_close((int)msg.arg.fork.ufd);
+		}
+		if (msg.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		if (addr == doorbell)
+			return CHILD_SERVES_ITSELF;
+		if (addr == doorbell + TMEM_PAGE_SIZE)
+			return CHILD_WANTS_ALL;
+		answer_child(pager, child_uffd, tmem_vpn(addr), page);
+	}
+	return CHILD_GOES_ON;
+}
+
+static bool child_is_dead(struct tmem_pager *pager, int *pidfd)
+{
+	int pid = atomic_load(&pager->gate.fork_pid);
+	struct pollfd p = { .events = POLLIN };
+
+	if (pid > 0 && *pidfd < 0)
+		*pidfd = (int)tmem_sys(SYS_pidfd_open, pid, 0);
+	if (*pidfd < 0)
+		return pid > 0;
+	p.fd = *pidfd;
+	return tmem_sys(SYS_poll, &p, 1, 0) > 0;
+}
+
+/* Until the child serves itself, is whole, or is dead. */
+static void serve_child(struct tmem_pager *pager, int child_uffd,
+			uint8_t *page)
+{
+	uint64_t until = tmem_sys_now_ns() + CHILD_WAIT_NS_MAX;
+	struct pollfd p = { .fd = child_uffd, .events = POLLIN };
+	enum child_end end = CHILD_GOES_ON;
+	int pidfd = -1;
+
+	while (end == CHILD_GOES_ON) {
+		tmem_sys(SYS_poll, &p, 1, CHILD_POLL_MS);
+		if (atomic_load(&pager->gate.command) == GATE_FORK_END)
+			answer(pager);
+		end = read_child(pager, child_uffd, page);
+		if (end == CHILD_GOES_ON && child_is_dead(pager, &pidfd))
+			break;
+		if (tmem_sys_now_ns() > until)
+			end = CHILD_WANTS_ALL;
+	}
+	if (end == CHILD_WANTS_ALL)
+		make_whole(pager, child_uffd, page);
+	if (pidfd >= 0)
+		tmem_sys_close(pidfd);
+}
+
+static void run_child(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+	uint8_t *page = pager->gate_page;
+	int child_uffd = g->child_uffd;
+
+	if (g->announced) {
+		serve_child(pager, child_uffd, page);
+	} else {
+		settle(pager);
+		make_whole(pager, child_uffd, page);
+		tmem_link_not_paged(pager->tree_name, 0,
+				    TMEM_NOT_PAGED_RAW_FORK, pager->comm);
+	}
+	tmem_sys_close(child_uffd);
+	g->child_uffd = -1;
+	leave_fork_mode(pager, true);
+}
+
+/*
+ * P3 for a fork that nobody announced: frames are not copied to the child,
+ * and what is in them was out when it was made.
+ */
+static void rescue_frames_locked(struct tmem_pager *pager, int child_uffd)
+	TMEM_REQUIRES(&pager->lock)
+{
+	unsigned g, i;
+
+	for (g = 0; g < FRAME_GROUPS; g++) {
+		struct tmem_frame_group *group = &pager->frames.group[g];
+
+		for (i = 0; i < group->nr_used; i++)
+			if (group->frame[i].used && !group->frame[i].gone)
+				tmem_install_copy(
+					child_uffd,
+					tmem_table_vpn(&pager->table,
+						       group->frame[i].handle),
+					group->pages +
+						(size_t)i * TMEM_PAGE_SIZE);
+	}
+}
+
+void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	if (g->child_uffd >= 0 ||
+	    (g->announced && atomic_load(&g->fork_pid) != 0)) {
+		/* A second one while the gate is busy: made whole here. */
+		make_whole(pager, child_uffd, pager->spare_page);
+		tmem_sys_close(child_uffd);
+		return;
+	}
+	if (!g->announced) {
+		atomic_store(&pager->fork_mode, 1);
+		rescue_frames_locked(pager, child_uffd);
+	}
+	g->child_uffd = child_uffd;
+	ring(pager);
+}
+
+static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
+{
+	struct uffdio_range range = { .start = start, .len = end - start };
+	uint64_t vpn;
+
+	/* Everything back first, by touching it. */
+	for (vpn = tmem_vpn(start); vpn < tmem_vpn(end); vpn++) {
+		uint32_t entry;
+
+		tmem_lock_acquire(&pager->lock);
+		entry = tmem_table_get(&pager->table, vpn);
+		if (tmem_entry_state(entry) >= PAGE_STORED &&
+		    tmem_table_make(&pager->table, vpn) != TABLE_NO_HANDLE)
+			tmem_table_pin(&pager->table,
+				       tmem_table_find(&pager->table, vpn));
+		tmem_lock_release(&pager->lock);
+		if (tmem_entry_state(entry) >= PAGE_STORED)
+			tmem_pin_touch(pager, vpn << 12);
+	}
+	tmem_lock_acquire(&pager->lock);
+	tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_UNREGISTER, &range);
+	tmem_table_unpin(&pager->table, tmem_vpn(start), tmem_vpn(end));
+	tmem_event_forget_locked(pager, tmem_vpn(start), tmem_vpn(end));
+	tmem_region_leave_out_locked(pager, start, end);
+	tmem_lock_release(&pager->lock);
+}
+
+static void pin(struct tmem_pager *pager, uint64_t start, uint64_t end)
+{
+	tmem_lock_acquire(&pager->lock);
+	tmem_pin_range_locked(pager, start, end);
+	tmem_lock_release(&pager->lock);
+	tmem_pin_fetch(pager);
+}
+
+static void unlock_mapping(void *arg, void *start, size_t bytes)
+{
+	(void)arg;
+	tmem_sys(SYS_munlock, start, bytes);
+}
+
+/* Locked memory of ours could not be given back. */
+static void unlock_own(struct tmem_pager *pager)
+{
+	unsigned i;
+
+	for (i = 0; i < pager->nr_own; i++)
+		unlock_mapping(NULL, (void *)(uintptr_t)pager->own[i].start,
+			       pager->own[i].end - pager->own[i].start);
+	tmem_store_for_each_mapping(pager->store, unlock_mapping, NULL);
+	tmem_frontswap_for_each_mapping(pager->frontswap, unlock_mapping, NULL);
+	tmem_table_for_each_mapping(&pager->table, unlock_mapping, NULL);
+}
+
+static void obey(struct tmem_pager *pager, uint32_t command)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	switch (command) {
+	case GATE_FORK_BEGIN:
+		fork_begin(pager);
+		break;
+	case GATE_FORK_END:
+		if (atomic_load(&g->fork_pid) < 0) {
+			tmem_link_unclaim(pager, g->child_slot);
+			leave_fork_mode(pager, false);
+		} else if (!atomic_load(&pager->armed)) {
+			/* Nothing is watched, so nothing was out. */
+			leave_fork_mode(pager, true);
+		}
+		break;
+	case GATE_PIN:
+		pin(pager, g->range_start, g->range_end);
+		break;
+	case GATE_LEAVE_OUT:
+		leave_out(pager, g->range_start, g->range_end);
+		break;
+	case GATE_UNLOCK:
+		unlock_own(pager);
+		break;
+	default:
+		break;
+	}
+	answer(pager);
+}
+
+void tmem_gate_run(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	while (atomic_load(&pager->state) != PAGER_ENDED) {
+		uint32_t seen = atomic_load(&g->signal);
+		uint32_t command = atomic_load(&g->command);
+
+		if (g->child_uffd >= 0)
+			run_child(pager);
+		else if (command)
+			obey(pager, command);
+		else
+			tmem_sys_futex_wait(&g->signal, seen, NULL);
+	}
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* See install.h. */
+#include "install.h"
+
+#include <errno.h>
+
+#include <tmem/tmem.h>
+
+#include "base/sys.h"
+#include "base/uffd.h"
+
+/* The kernel's two answers made one: how far it got, or why it did not. */
+static long outcome(long r, int64_t bytes)
+{
+	if (bytes > 0)
+		return (long)(bytes / TMEM_PAGE_SIZE);
+	return bytes < 0 ? (long)bytes : r;
+}
+
+long tmem_install_copy(int uffd, uint64_t vpn, const void *page)
+{
+	struct uffdio_copy copy = {
+		.dst = vpn * TMEM_PAGE_SIZE,
+		.src = (uintptr_t)page,
+		.len = TMEM_PAGE_SIZE,
+	};
+	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_COPY, &copy);
+
+	return outcome(r, copy.copy);
+}
+
+long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr)
+{
+	struct uffdio_zeropage zero = {
+		.range = { .start = vpn * TMEM_PAGE_SIZE,
+			   .len = (uint64_t)nr * TMEM_PAGE_SIZE },
+	};
+	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_ZEROPAGE, &zero);
+
+	return outcome(r, zero.zeropage);
+}
+
+long tmem_install_poison(int uffd, uint64_t vpn)
+{
+	struct uffdio_poison poison = {
+		.range = { .start = vpn * TMEM_PAGE_SIZE,
+			   .len = TMEM_PAGE_SIZE },
+	};
+	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_POISON, &poison);
+
+	return outcome(r, poison.updated);
+}
+
+void tmem_install_wake(int uffd, uint64_t vpn, unsigned nr)
+{
+	struct uffdio_range range = {
+		.start = vpn * TMEM_PAGE_SIZE,
+		.len = (uint64_t)nr * TMEM_PAGE_SIZE,
+	};
+
+	tmem_sys(SYS_ioctl, uffd, UFFDIO_WAKE, &range);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Putting pages into the program's memory, and its waiting threads back to
+ * work: the userfaultfd ioctls that do so, with plain results.
+ *
+ * Each returns the number of pages now present because of the call (the
+ * first `nr` of them, or fewer), or a negative errno if none is:
+ *   -EAGAIN  an event waits to be read      -EEXIST  something is there
+ *   -ENOENT  nothing (registered) is mapped  -ESRCH  the memory is gone
+ */
+#ifndef TMEM_PAGER_INSTALL_H
+#define TMEM_PAGER_INSTALL_H
+
+#include <stdint.h>
+
+long tmem_install_copy(int uffd, uint64_t vpn, const void *page);
+long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr);
+/* Whoever touches the page gets SIGBUS: it is lost. */
+long tmem_install_poison(int uffd, uint64_t vpn);
+void tmem_install_wake(int uffd, uint64_t vpn, unsigned nr);
+
+#endif

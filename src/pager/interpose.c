@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The libc functions that we stand in for, and nothing else:
+ *   fork, _Fork           the child's copy of our memory must be whole;
+ *   exec*, posix_spawn*   programs that can't be paged are reported;
+ *   madvise               wipe-on-fork ranges stay out; guard pages drop
+ *                         what was evicted there (no event tells of it);
+ *   mlockall              must not lock our memory;
+ *   pthread_mutex_init    robust mutexes are touched at a thread's exit.
+ * Whoever calls the kernel directly for these gets what gate.h says of raw
+ * forks, and is told by the manual about the others.
+ *
+ * The real functions are found once, at load, with the dlsym of libc 2.2.5,
+ * so that the library loads on old systems too.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/exe.h"
+#include "base/sys.h"
+#include "gate.h"
+#include "link.h"
+#include "start.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
+
+enum { EXEC_ARGS = 1024, PATH_ROOM = 4096 };
+
+static struct {
+	pid_t (*fork)(void);
+	pid_t (*fork_raw)(void); /* _Fork */
+	int (*execvpe)(const char *, char *const[], char *const[]);
+	int (*posix_spawn)(pid_t *, const char *,
+			   const posix_spawn_file_actions_t *,
+			   const posix_spawnattr_t *, char *const[],
+			   char *const[]);
+	int (*posix_spawnp)(pid_t *, const char *,
+			    const posix_spawn_file_actions_t *,
+			    const posix_spawnattr_t *, char *const[],
+			    char *const[]);
+	int (*mutex_init)(pthread_mutex_t *, const pthread_mutexattr_t *);
+} real;
+
+/* dlsym gives a data pointer; the way POSIX says to make it a function. */
+static void find(void *ret_function, const char *name)
+{
+	void *symbol = dlsym(RTLD_NEXT, name);
+
+	memcpy(ret_function, &symbol, sizeof(symbol));
+}
+
+__attribute__((constructor(101))) static void find_real(void)
+{
+	find(&real.fork, "fork");
+	find(&real.fork_raw, "_Fork");
+	find(&real.execvpe, "execvpe");
+	find(&real.posix_spawn, "posix_spawn");
+	find(&real.posix_spawnp, "posix_spawnp");
+	find(&real.mutex_init, "pthread_mutex_init");
+}
+
+/* Raw result to libc's: -1 and errno. */
+static int libc_result(long r)
+{
+	if (r >= 0)
+		return (int)r;
+	errno = (int)-r;
+	return -1;
+}
+
+static pid_t fork_by(pid_t (*function)(void))
+{
+	struct tmem_pager *pager = tmem_start_serving();
+	pid_t pid;
+	int error;
+
+	if (!function)
+		find_real();
+	if (!function)
+		return libc_result(-ENOSYS);
+	if (!pager)
+		return function();
+	tmem_gate_begin(pager);
+	tmem_gate_call(pager, GATE_FORK_BEGIN);
+	pid = function();
+	if (pid == 0) {
+		tmem_start_in_child(pager);
+		return 0;
+	}
+	error = errno;
+	atomic_store(&pager->gate.fork_pid, pid < 0 ? -error : pid);
+	tmem_gate_call(pager, GATE_FORK_END);
+	tmem_gate_end(pager);
+	errno = error;
+	return pid;
+}
+
+EXPORT pid_t fork(void)
+{
+	return fork_by(real.fork);
+}
+
+EXPORT pid_t __fork(void);
+EXPORT pid_t __fork(void)
+{
+	return fork_by(real.fork);
+}
+
+EXPORT pid_t _Fork(void)
+{
+	return fork_by(real.fork_raw);
+}
+
+static bool has(char *const env[], const char *name, const char *value)
+{
+	size_t len = strlen(name);
+
+	for (; env && *env; env++)
+		if (strncmp(*env, name, len) == 0 && (*env)[len] == '=')
+			return strstr(*env + len + 1, value) != NULL;
+	return false;
+}
+
+static uint32_t reason_of(enum tmem_exe_kind kind)
+{
+	switch (kind) {
+	case TMEM_EXE_STATIC:
+		return TMEM_NOT_PAGED_STATIC;
+	case TMEM_EXE_SETUID:
+		return TMEM_NOT_PAGED_SETUID;
+	case TMEM_EXE_MUSL:
+	case TMEM_EXE_LOADER:
+	case TMEM_EXE_MACHINE:
+		return TMEM_NOT_PAGED_LOADER;
+	default:
+		return 0;
+	}
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Before an exec: if we can't follow, says so. */
+static void tell(int dir_fd, const char *path, char *const env[])
+{
+	uint32_t reason;
+
+	if (!tmem_pager)
+		return;
+	reason = reason_of(tmem_exe_classify_at(dir_fd, path));
+	if (!reason && !(has(env, "LD_PRELOAD", "libtmem-pager.so") &&
+			 has(env, TMEM_TREE_ENV, tmem_pager->tree_name)))
+		reason = TMEM_NOT_PAGED_ENV;
+	/* The old memory goes as soon as the pager sees the new one. */
+	if (reason)
+		tmem_link_not_paged(tmem_pager->tree_name,
+				    (int)tmem_sys(SYS_getpid), reason,
+				    base_name(path));
+}
+
+/* The same for a name that is looked up in PATH. */
+static void tell_path(const char *name, char *const env[])
+{
+	const char *path = getenv("PATH");
+	char full[PATH_ROOM];
+
+	if (!tmem_pager)
+		return;
+	if (strchr(name, '/')) {
+		tell(AT_FDCWD, name, env);
+		return;
+	}
+	while (path && *path) {
+		const char *end = strchrnul(path, ':');
+		size_t len = (size_t)(end - path);
+
+		if (len + strlen(name) + 2 < sizeof(full)) {
+			memcpy(full, path, len);
+			full[len] = '/';
+			strcpy(full + len + 1, name);
+			if (tmem_sys(SYS_access, full, X_OK) == 0) {
+				tell(AT_FDCWD, full, env);
+				return;
+			}
+		}
+		path = *end ? end + 1 : end;
+	}
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+	tell(AT_FDCWD, path, envp);
+	return libc_result(tmem_sys(SYS_execve, path, argv, envp));
+}
+
+EXPORT int execv(const char *path, char *const argv[])
+{
+	return execve(path, argv, environ);
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+	tell_path(file, envp);
+	return real.execvpe(file, argv, envp);
+}
+
+EXPORT int execvp(const char *file, char *const argv[])
+{
+	return execvpe(file, argv, environ);
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+	tell(fd, "", envp);
+	return libc_result(
+		tmem_sys(SYS_execveat, fd, "", argv, envp, AT_EMPTY_PATH));
+}
+
+EXPORT int execveat(int fd, const char *path, char *const argv[],
+		    char *const envp[], int flags)
+{
+	tell(fd, path, envp);
+	return libc_result(
+		tmem_sys(SYS_execveat, fd, path, argv, envp, flags));
+}
+
+/* The arguments of an execl into argv; returns the list after its NULL. */
+#define COLLECT(ap, first, argv)                                               \
+	do {                                                                   \
+		unsigned n_ = 0;                                               \
+		(argv)[n_] = (char *)(uintptr_t)(first);                       \
+		while ((argv)[n_] && n_ < EXEC_ARGS - 1)                       \
+			(argv)[++n_] = va_arg(ap, char *);                     \
+		(argv)[n_] = NULL;                                             \
+	} while (0)
+
+EXPORT int execl(const char *path, const char *arg, ...)
+{
+	char *argv[EXEC_ARGS];
+	va_list ap;
+
+	va_start(ap, arg);
+	COLLECT(ap, arg, argv);
+	va_end(ap);
+	return execve(path, argv, environ);
+}
+
+EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	char *argv[EXEC_ARGS];
+	va_list ap;
+
+	va_start(ap, arg);
+	COLLECT(ap, arg, argv);
+	va_end(ap);
+	return execvpe(file, argv, environ);
+}
+
+EXPORT int execle(const char *path, const char *arg, ...)
+{
+	char *argv[EXEC_ARGS], *const *envp;
+	va_list ap;
+
+	va_start(ap, arg);
+	COLLECT(ap, arg, argv);
+	envp = va_arg(ap, char *const *);
+	va_end(ap);
+	return execve(path, argv, envp);
+}
+
+EXPORT int posix_spawn(pid_t *pid, const char *path,
+		       const posix_spawn_file_actions_t *actions,
+		       const posix_spawnattr_t *attr, char *const argv[],
+		       char *const envp[])
+{
+	tell(AT_FDCWD, path, envp);
+	return real.posix_spawn(pid, path, actions, attr, argv, envp);
+}
+
+EXPORT int posix_spawnp(pid_t *pid, const char *file,
+			const posix_spawn_file_actions_t *actions,
+			const posix_spawnattr_t *attr, char *const argv[],
+			char *const envp[])
+{
+	tell_path(file, envp);
+	return real.posix_spawnp(pid, file, actions, attr, argv, envp);
+}
+
+static void ask_for_range(enum tmem_gate_command command, uintptr_t start,
+			  size_t bytes)
+{
+	struct tmem_pager *pager = tmem_start_serving();
+
+	if (!pager || !bytes)
+		return;
+	tmem_gate_begin(pager);
+	pager->gate.range_start = start & ~4095ull;
+	pager->gate.range_end = (start + bytes + 4095) & ~4095ull;
+	tmem_gate_call(pager, command);
+	tmem_gate_end(pager);
+}
+
+EXPORT int madvise(void *addr, size_t length, int advice)
+{
+	if (advice == MADV_WIPEONFORK)
+		ask_for_range(GATE_LEAVE_OUT, (uintptr_t)addr, length);
+	else if (advice == MADV_GUARD_INSTALL)
+		tmem_sys(SYS_madvise, addr, length, MADV_DONTNEED);
+	return libc_result(tmem_sys(SYS_madvise, addr, length, advice));
+}
+
+EXPORT int mlockall(int flags)
+{
+	struct tmem_pager *pager = tmem_start_serving();
+	long r = tmem_sys(SYS_mlockall, flags);
+
+	if (r == 0 && pager) {
+		tmem_gate_begin(pager);
+		tmem_gate_call(pager, GATE_UNLOCK);
+		tmem_gate_end(pager);
+	}
+	return libc_result(r);
+}
+
+EXPORT int pthread_mutex_init(pthread_mutex_t *mutex,
+			      const pthread_mutexattr_t *attr)
+{
+	int robust = PTHREAD_MUTEX_STALLED;
+
+	if (attr && pthread_mutexattr_getrobust(attr, &robust) == 0 &&
+	    robust == PTHREAD_MUTEX_ROBUST)
+		ask_for_range(GATE_PIN, (uintptr_t)mutex, sizeof(*mutex));
+	return real.mutex_init(mutex, attr);
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pager: runs the program it is preloaded into in less memory than the
+ * program needs.  This header is its design.
+ *
+ * THREADS.  The *program* is an ordinary process that we were preloaded into.
+ * The *pager* is another process in the same memory (CLONE_VM, not a thread:
+ * own descriptors, signals, thread group), with these threads:
+ *   handlers  one per CPU, pinned, blocking on the userfaultfd: they answer
+ *             faults, apply events, and evict after answering;
+ *   ticker    watches memory use and the program's end, registers memory,
+ *             reports to the keeper, evicts in an emergency;
+ *   gate      does what the program's threads ask for (fork, exec, ...) and
+ *             serves a fork's child until the child serves itself.
+ * A program thread never takes a lock of the pager's and never touches its
+ * tables: it writes a command word and waits on a futex (gate.h).
+ *
+ * MEMORY.  Everything the pager touches is in mappings of its own (the
+ * `own` list), the store's or the swap file's; none of them is ever paged.
+ * No malloc, no stdio, no libc function that keeps state.
+ *
+ * THE LOCK.  pager->lock covers the page table, the frames, every read of
+ * the userfaultfd and every ioctl that installs, moves or registers pages.
+ * So an event is read and applied in one step with respect to them:
+ *   P1  A page is moved out only if the table says RESIDENT or KEPT and no
+ *       event that says otherwise has been read but not applied.  One that
+ *       has not been read makes the kernel answer EAGAIN.
+ *   P2  A page is installed only if the table still says so after the lock
+ *       was taken again (loads run without it).
+ *   P3  The content of a missing page is in frontswap, in a frame, or zeros;
+ *       it is given up only after the kernel said that the page is present,
+ *       or by an event.
+ *   P4  In fork mode nobody changes the table, the store or frontswap, so that
+ *       the child's copy of them is whole.  Faults are answered without
+ *       noting it: a page that is present although the table says STORED is
+ *       harmless, as the kernel never asks for it.  Events are put off.
+ * Compression, decompression and swap I/O run without the lock.
+ */
+#ifndef TMEM_PAGER_PAGER_H
+#define TMEM_PAGER_PAGER_H
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <tmem/frontswap.h>
+#include <tmem/store.h>
+#include <tmem/swapfile.h>
+
+#include "base/lock.h"
+#include "frames.h"
+#include "table.h"
+#include "wire/tree.h"
+
+enum {
+	PAGER_MAX_HANDLERS = 16,
+	PAGER_MAX_OWN = 256,
+	PAGER_BACKLOG = 32,
+	PAGER_MAX_LEFT_OUT = 64,
+	PAGER_MAX_FETCH = 64,
+	PAGER_STACK_BYTES = 64 << 10,
+	PAGER_FRONTSWAP_TYPE = 0
+};
+
+/* A mapping of the pager's own, or a registered range of the program's. */
+struct tmem_range {
+	uint64_t start;
+	uint64_t end;
+};
+
+struct tmem_handler {
+	struct tmem_pager *pager;
+	unsigned nr;
+	int cpu; /* -1: not pinned */
+	int tid;
+	void *block; /* stack and thread block */
+	/* The page being loaded, so that an event can call the load off. */
+	uint32_t loading; /* handle, or TABLE_NO_HANDLE */
+	uint32_t load_offset;
+	bool load_off; /* the event took the page (or its content) away */
+	uint64_t zero_next; /* vpn after the last zero fill */
+	uint32_t zero_window;
+	/* Faults read while looking for an event: answered next. */
+	uint64_t backlog[PAGER_BACKLOG];
+	unsigned nr_backlog;
+	uint8_t *page;	/* one page of scratch */
+	uint8_t *page2; /* another */
+};
+
+enum tmem_pager_state {
+	PAGER_OFF = 0,
+	PAGER_STARTING,
+	PAGER_SERVING,
+	PAGER_FAILED,
+	PAGER_ENDED
+};
+
+/* What a program's thread asks the gate for: gate.h. */
+struct tmem_gate {
+	_Atomic uint32_t busy;	  /* one asker at a time: a futex lock */
+	_Atomic uint32_t signal;  /* futex: something is new */
+	_Atomic uint32_t command; /* enum tmem_gate_command */
+	_Atomic uint32_t answer;  /* futex: 1 when done */
+	_Atomic int32_t fork_pid; /* the fork's result, as the parent sees it */
+	bool announced;		  /* fork mode was asked for by the wrapper */
+	int32_t child_uffd;	  /* from the fork event; -1 */
+	int32_t child_slot;	  /* claimed for the child */
+	uint32_t child_reason;	  /* if not: enum tmem_not_paged */
+	uint64_t range_start;	  /* GATE_PIN, GATE_LEAVE_OUT */
+	uint64_t range_end;
+};
+
+struct tmem_pager {
+	_Atomic uint32_t state; /* enum tmem_pager_state; futex */
+	int32_t start_error;	/* why FAILED */
+	uint32_t fail_reason;	/* enum tmem_not_paged */
+	int32_t program_pid;	/* in our pid namespace */
+	int32_t pager_pid;
+	bool forked; /* started in a fork's child */
+	char tree_name[96];
+	char comm[TMEM_TREE_COMM];
+
+	/* Descriptors, all in the pager process's own table. */
+	int tree_fd;
+	int uffd;
+	int wake_fd; /* eventfd of the keeper's */
+	int kick_fd; /* eventfd: all handlers evict */
+	int program_pidfd;
+	int statm_fd;
+	int pagemap_fd;
+	int swap_file_fd;
+	int swap_map_fd;
+
+	struct tmem_tree *tree;
+	struct tmem_tree_slot *slot;
+	int32_t slot_nr;
+
+	struct tmem_lock lock;
+	struct tmem_table table;
+	struct tmem_frames frames;
+	struct tmem_store *store;
+	struct tmem_frontswap *frontswap;
+	struct tmem_swapfile *swapfile;
+	uint64_t *offsets_used; /* bitmap of frontswap offsets in use */
+	uint64_t nr_offsets;
+	uint32_t offset_hint; /* no free one below this word */
+	uint64_t stored_pages; /* offsets in use */
+
+	struct tmem_handler handlers[PAGER_MAX_HANDLERS];
+	unsigned nr_handlers;
+	uint32_t hand_leaf; /* the clock's hand */
+	uint32_t hand_word;
+	uint32_t hand_bit;
+
+	/* Outside the lock, but must be 0 for some steps. */
+	_Atomic uint32_t nr_storing; /* evictors between two holds of lock */
+	_Atomic uint32_t nr_loading;
+	_Atomic uint32_t fork_mode;
+	_Atomic uint32_t armed; /* memory is registered */
+
+	/* Memory use: budget.h. */
+	_Atomic int64_t usage_delta_pages; /* since the last statm */
+	uint64_t usage_base_pages;
+	uint64_t usage_store_base;
+	uint64_t last_minflt;
+	uint64_t last_pss_ns;
+	int64_t pss_minus_rss; /* pages */
+	_Atomic uint32_t related; /* forked, or has live forked children */
+	uint64_t shmem_pages;
+	int64_t unknown_at_scan;
+	uint64_t scan_ns; /* what the last scan took */
+	uint64_t scan_end_ns;
+	uint64_t full_until_ticks; /* no place was found: pause until then */
+	bool full_seen;
+	int rt_priority; /* of the program's most urgent thread, or 0 */
+
+	struct tmem_range own[PAGER_MAX_OWN];
+	unsigned nr_own;
+	struct tmem_range left_out[PAGER_MAX_LEFT_OUT];
+	unsigned nr_left_out;
+	bool small_too; /* small ranges add up: page them as well */
+	bool scans_off;
+	uint8_t *maps_buffer;
+	struct tmem_range *excluded;
+	void *regions;
+	uint64_t fetch[PAGER_MAX_FETCH]; /* pinned, but out: pin.h */
+	unsigned nr_fetch;
+	uint32_t touch_word;
+	uint8_t *spare_page;
+	uint8_t *gate_page;
+	void *gate_block;
+	void *ticker_block;
+	struct tmem_handler ticker; /* the ticker evicts, too */
+	bool was_related;
+	uint32_t unshare_leaf;
+
+	struct tmem_gate gate;
+	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */
+	struct tmem_deferred *deferred; /* event.h */
+
+	uint64_t guards[2]; /* stack and pointer guard of the program's TCB */
+	uint64_t tls_bytes;
+	uint32_t need_unshare;
+	uint64_t clock_ticks0; /* clock.h */
+	uint64_t clock_ns0;
+	_Atomic uint64_t clock_scale;
+};
+
+/* The one of this process; NULL where nothing is paged. */
+extern struct tmem_pager *tmem_pager;
+
+#define PAGER_COUNT(pager, name, n)                                            \
+	atomic_fetch_add_explicit(&(pager)->slot->counters.name, n,            \
+				  memory_order_relaxed)
+
+/* Anonymous memory of the pager's own, known as such; NULL: none. */
+void *tmem_pager_map(struct tmem_pager *pager, size_t bytes);
+
+#endif

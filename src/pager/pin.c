@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* See pin.h. */
+#include "pin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+
+#include "base/sys.h"
+#include "procfs.h"
+#include "region.h"
+
+enum {
+	/* Around the robust list's head, in glibc's thread descriptor. */
+	DESCRIPTOR_BEFORE = 0x400,
+	DESCRIPTOR_AFTER = 0x900,
+	DIRENTS = 2048
+};
+
+struct dirent64 {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+void tmem_pin_range_locked(struct tmem_pager *pager, uint64_t start,
+			   uint64_t end)
+{
+	uint64_t vpn;
+
+	for (vpn = tmem_vpn(start); vpn <= tmem_vpn(end - 1); vpn++) {
+		uint32_t h = tmem_table_make(&pager->table, vpn);
+		enum tmem_page_state state;
+
+		if (h == TABLE_NO_HANDLE)
+			return;
+		tmem_table_pin(&pager->table, h);
+		state = tmem_entry_state(tmem_table_entry(&pager->table, h));
+		if ((state == PAGE_STORED || state == PAGE_LEAVING) &&
+		    pager->nr_fetch < PAGER_MAX_FETCH)
+			pager->fetch[pager->nr_fetch++] = vpn << 12;
+	}
+}
+
+long tmem_pin_touch(struct tmem_pager *pager, uint64_t addr)
+{
+	/* Wakes nobody: the operation on the second word is what we want. */
+	return tmem_sys(SYS_futex, &pager->touch_word, FUTEX_WAKE_OP_PRIVATE, 0,
+			0, addr & ~3ull,
+			FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_LT, 0));
+}
+
+void tmem_pin_fetch(struct tmem_pager *pager)
+{
+	unsigned i;
+
+	for (i = 0; i < pager->nr_fetch; i++)
+		tmem_pin_touch(pager, pager->fetch[i]);
+	pager->nr_fetch = 0;
+}
+
+static void pin_thread(struct tmem_pager *pager, int tid)
+{
+	uint64_t head = 0, len = 0;
+
+	if (tmem_sys(SYS_get_robust_list, tid, &head, &len) < 0 || !head)
+		return;
+	tmem_lock_acquire(&pager->lock);
+	if (!atomic_load(&pager->fork_mode))
+		tmem_pin_range_locked(pager, head - DESCRIPTOR_BEFORE,
+				      head + DESCRIPTOR_AFTER);
+	tmem_lock_release(&pager->lock);
+}
+
+/* A real-time program must not keep its own pager from running. */
+static void note_priority(struct tmem_pager *pager, int tid)
+{
+	struct sched_param param = { 0 };
+	long policy = tmem_sys(SYS_sched_getscheduler, tid);
+
+	if ((policy & ~SCHED_RESET_ON_FORK) != SCHED_FIFO &&
+	    (policy & ~SCHED_RESET_ON_FORK) != SCHED_RR)
+		return;
+	if (tmem_sys(SYS_sched_getparam, tid, &param) < 0 ||
+	    param.sched_priority <= pager->rt_priority)
+		return;
+	pager->rt_priority = param.sched_priority;
+	for (unsigned i = 0; i < pager->nr_handlers; i++)
+		if (pager->handlers[i].tid)
+			tmem_sys(SYS_sched_setscheduler,
+				 pager->handlers[i].tid, SCHED_FIFO, &param);
+}
+
+void tmem_region_pin_threads(struct tmem_pager *pager)
+{
+	char path[64];
+	uint64_t buffer[DIRENTS / 8];
+	long fd, n, at;
+
+	tmem_procfs_path(path, "/proc/", (uint64_t)pager->program_pid, "/task");
+	fd = tmem_sys(SYS_open, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	while ((n = tmem_sys(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
+		for (at = 0; at < n;) {
+			const struct dirent64 *d =
+				(const void *)((const char *)buffer + at);
+			const char *name = d->name;
+			int tid = (int)tmem_procfs_decimal(&name);
+
+			if (tid) {
+				pin_thread(pager, tid);
+				note_priority(pager, tid);
+			}
+			at += d->reclen;
+		}
+	}
+	tmem_sys_close((int)fd);
+	tmem_pin_fetch(pager);
+}

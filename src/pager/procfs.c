@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* See procfs.h. */
+#include "procfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/sys.h"
+
+uint64_t tmem_procfs_decimal(const char **text)
+{
+	uint64_t n = 0;
+
+	for (; **text >= '0' && **text <= '9'; ++*text)
+		n = n * 10 + (uint64_t)(**text - '0');
+	return n;
+}
+
+uint64_t tmem_procfs_hex(const char **text)
+{
+	uint64_t n = 0;
+
+	for (;; ++*text) {
+		char c = **text;
+
+		if (c >= '0' && c <= '9')
+			n = n * 16 + (uint64_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			n = n * 16 + (uint64_t)(c - 'a') + 10;
+		else
+			return n;
+	}
+}
+
+void tmem_procfs_path(char *out, const char *prefix, uint64_t nr,
+		      const char *suffix)
+{
+	char digits[20];
+	int n = 0;
+
+	while (*prefix)
+		*out++ = *prefix++;
+	do {
+		digits[n++] = (char)('0' + nr % 10);
+		nr /= 10;
+	} while (nr);
+	while (n)
+		*out++ = digits[--n];
+	while (*suffix)
+		*out++ = *suffix++;
+	*out = 0;
+}
+
+int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem)
+{
+	char text[128];
+	const char *p = text;
+	long n = tmem_sys(SYS_pread64, fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -ENODATA;
+	text[n] = 0;
+	tmem_procfs_decimal(&p);
+	p += *p == ' ';
+	*ret_rss = tmem_procfs_decimal(&p);
+	p += *p == ' ';
+	*ret_file_shmem = tmem_procfs_decimal(&p);
+	return 0;
+}
+
+static long read_file(const char *path, char *text, size_t room)
+{
+	long fd = tmem_sys(SYS_open, path, O_RDONLY | O_CLOEXEC, 0);
+	long n, total = 0;
+
+	if (fd < 0)
+		return fd;
+	do {
+		n = tmem_sys(SYS_read, fd, text + total,
+			     room - 1 - (size_t)total);
+		if (n > 0)
+			total += n;
+	} while (n > 0 && (size_t)total < room - 1);
+	tmem_sys_close((int)fd);
+	text[total] = 0;
+	return n < 0 ? n : total;
+}
+
+static const char *find(const char *text, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (; *text; text++)
+		if (memcmp(text, key, len) == 0)
+			return text + len;
+	return NULL;
+}
+
+/* A value of "key   N" in text whose end is NUL-padded by the key's length. */
+static int value_in(const char *text, const char *key, uint64_t *ret_value)
+{
+	const char *p = find(text, key);
+
+	if (!p)
+		return -ENOENT;
+	while (*p == ' ' || *p == '\t')
+		p++;
+	*ret_value = tmem_procfs_decimal(&p);
+	return 0;
+}
+
+int tmem_procfs_value(const char *path, const char *key, uint64_t *ret_value)
+{
+	char text[4096 + 64];
+	long n = read_file(path, text, 4096);
+
+	if (n < 0)
+		return (int)n;
+	memset(text + n, 0, 64);
+	return value_in(text, key, ret_value);
+}
+
+uint64_t tmem_procfs_minflt(int pid)
+{
+	char path[64], text[1024 + 64];
+	const char *p;
+	long n;
+	int field;
+
+	tmem_procfs_path(path, "/proc/", (uint64_t)pid, "/stat");
+	n = read_file(path, text, 1024);
+	if (n <= 0)
+		return 0;
+	for (p = text + n; p > text && *p != ')'; p--)
+		;
+	/* After the name: state is field 3, minflt is field 10. */
+	for (field = 2; *p && field < 10; p++)
+		field += *p == ' ';
+	return tmem_procfs_decimal(&p);
+}
+
+int tmem_procfs_pss_pages(uint64_t *ret_pages)
+{
+	char text[4096 + 64];
+	uint64_t anon, shmem;
+	long n = read_file("/proc/self/smaps_rollup", text, 4096);
+
+	if (n < 0)
+		return (int)n;
+	memset(text + n, 0, 64);
+	if (value_in(text, "Pss_Anon:", &anon) != 0 ||
+	    value_in(text, "Pss_Shmem:", &shmem) != 0)
+		return -ENOENT;
+	*ret_pages = (anon + shmem) / 4;
+	return 0;
+}
+
+int tmem_procfs_shmem_pages(uint64_t *ret_pages)
+{
+	uint64_t kib;
+	int r = tmem_procfs_value("/proc/self/status", "RssShmem:", &kib);
+
+	if (r == 0)
+		*ret_pages = kib / 4;
+	return r;
+}

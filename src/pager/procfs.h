@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The few figures the pager reads from /proc, without libc.  "self" is the
+ * pager process: it shares the program's memory, so its memory figures are
+ * the program's.
+ */
+#ifndef TMEM_PAGER_PROCFS_H
+#define TMEM_PAGER_PROCFS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Resident pages, and those of files and shmem among them.  0 or -errno. */
+int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem);
+/* Minor faults of a process so far; 0 if unknown. */
+uint64_t tmem_procfs_minflt(int pid);
+/* Pss_Anon + Pss_Shmem of this memory, in pages. */
+int tmem_procfs_pss_pages(uint64_t *ret_pages);
+/* RssShmem of this memory, in pages. */
+int tmem_procfs_shmem_pages(uint64_t *ret_pages);
+/* A number after `key` in the /proc file `path`; -ENOENT if it is not there. */
+int tmem_procfs_value(const char *path, const char *key, uint64_t *ret_value);
+
+/* Writes "prefix<nr>suffix" into out; NUL-terminated. */
+void tmem_procfs_path(char *out, const char *prefix, uint64_t nr,
+		      const char *suffix);
+/* Decimal or hexadecimal digits at *text; advances it. */
+uint64_t tmem_procfs_decimal(const char **text);
+uint64_t tmem_procfs_hex(const char **text);
+
+#endif

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* See region.h. */
+#include "region.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "base/uffd.h"
+#include "event.h"
+#include "pin.h"
+#include "procfs.h"
+
+enum {
+	MAPS_BUFFER = 64 << 10,
+	MAX_EXCLUDED = 8192,
+	SMALL_BYTES = 64 << 10,
+	SCAN_REGIONS = 256
+};
+
+/* Set by the linker: our own data, which lies in anonymous memory in part. */
+extern char __bss_start[] __attribute__((visibility("hidden")));
+extern char _end[] __attribute__((visibility("hidden")));
+
+struct scan {
+	struct tmem_pager *pager;
+	/* Sorted, not to be paged. */
+	struct tmem_range *excluded;
+	unsigned nr_excluded;
+	uint64_t small_bytes; /* left out as small */
+	/* Adjacent pieces are registered in one go. */
+	struct tmem_range run;
+	struct page_region *regions;
+	/* Adopting: everything up to here is known to be mapped or dropped. */
+	bool adopt;
+	uint64_t adopted;
+};
+
+int tmem_region_init(struct tmem_pager *pager)
+{
+	pager->maps_buffer = tmem_pager_map(pager, MAPS_BUFFER + 4096);
+	pager->excluded = tmem_pager_map(pager, MAX_EXCLUDED *
+							sizeof(*pager->excluded));
+	pager->regions = tmem_pager_map(pager, SCAN_REGIONS *
+						       sizeof(struct page_region));
+	return pager->maps_buffer && pager->excluded && pager->regions ?
+		       0 :
+		       -ENOMEM;
+}
+
+static void exclude(void *arg, void *start, size_t bytes)
+{
+	struct scan *s = arg;
+	uint64_t from = (uintptr_t)start & ~4095ull;
+
+	if (!bytes)
+		return;
+	TMEM_ASSERT(s->nr_excluded < MAX_EXCLUDED);
+	s->excluded[s->nr_excluded++] = (struct tmem_range){
+		from, ((uintptr_t)start + bytes + 4095) & ~4095ull
+	};
+}
+
+static void sort_ranges(struct tmem_range *r, unsigned nr)
+{
+	unsigned gap, i, j;
+
+	for (gap = nr / 2; gap > 0; gap /= 2) {
+		for (i = gap; i < nr; i++) {
+			struct tmem_range x = r[i];
+
+			for (j = i; j >= gap && r[j - gap].start > x.start;
+			     j -= gap)
+				r[j] = r[j - gap];
+			r[j] = x;
+		}
+	}
+}
+
+static void collect_excluded(struct scan *s)
+{
+	struct tmem_pager *pager = s->pager;
+	unsigned i;
+
+	s->nr_excluded = 0;
+	for (i = 0; i < pager->nr_own; i++)
+		exclude(s, (void *)(uintptr_t)pager->own[i].start,
+			pager->own[i].end - pager->own[i].start);
+	for (i = 0; i < pager->nr_left_out; i++)
+		exclude(s, (void *)(uintptr_t)pager->left_out[i].start,
+			pager->left_out[i].end - pager->left_out[i].start);
+	exclude(s, __bss_start, (size_t)(_end - __bss_start));
+	tmem_store_for_each_mapping(pager->store, exclude, s);
+	if (pager->swapfile)
+		tmem_swapfile_for_each_mapping(pager->swapfile, exclude, s);
+	tmem_frontswap_for_each_mapping(pager->frontswap, exclude, s);
+	exclude(s, pager->table.l1, TABLE_L1 * sizeof(*pager->table.l1));
+	tmem_table_for_each_mapping(&pager->table, exclude, s);
+	sort_ranges(s->excluded, s->nr_excluded);
+}
+
+/* Pages that were filled before we looked. */
+static void discover(struct scan *s, uint64_t start, uint64_t end)
+{
+	struct tmem_pager *pager = s->pager;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)s->regions,
+		.vec_len = SCAN_REGIONS,
+		.category_mask = PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_PRESENT,
+	};
+
+	while (arg.start < end) {
+		long n = tmem_sys(SYS_ioctl, pager->pagemap_fd, PAGEMAP_SCAN,
+				  &arg),
+		     i;
+
+		for (i = 0; i < n; i++) {
+			uint64_t vpn = tmem_vpn(s->regions[i].start);
+			uint64_t stop = tmem_vpn(s->regions[i].end);
+
+			for (; vpn < stop; vpn++) {
+				uint32_t h = tmem_table_make(&pager->table,
+							     vpn);
+
+				if (h == TABLE_NO_HANDLE)
+					return;
+				if (!tmem_table_entry(&pager->table, h))
+					tmem_table_set(&pager->table, h,
+						       PAGE_RESIDENT, 0);
+			}
+		}
+		if (n < 0 || arg.walk_end <= arg.start)
+			return;
+		arg.start = arg.walk_end;
+	}
+}
+
+static long register_range(struct tmem_pager *pager, uint64_t start,
+			   uint64_t end)
+{
+	struct uffdio_register r = {
+		.range = { .start = start, .len = end - start },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	return tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_REGISTER, &r);
+}
+
+static void drop_unmapped(struct scan *s, uint64_t until)
+	TMEM_REQUIRES(&s->pager->lock)
+{
+	if (s->adopt && s->adopted < until)
+		tmem_event_forget_locked(s->pager, tmem_vpn(s->adopted),
+					 tmem_vpn(until));
+}
+
+static void flush_run(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
+{
+	uint64_t start = s->run.start, end = s->run.end;
+
+	s->run = (struct tmem_range){ 0, 0 };
+	if (start == end)
+		return;
+	drop_unmapped(s, start);
+	s->adopted = end;
+	if (register_range(s->pager, start, end) < 0) {
+		if (s->adopt)
+			tmem_event_forget_locked(s->pager, tmem_vpn(start),
+						 tmem_vpn(end));
+		return;
+	}
+	tmem_sys_madvise((void *)(uintptr_t)start, end - start,
+			 MADV_NOHUGEPAGE);
+	discover(s, start, end);
+}
+
+static void add_piece(struct scan *s, uint64_t start, uint64_t end)
+	TMEM_REQUIRES(&s->pager->lock)
+{
+	if (start >= end)
+		return;
+	if (s->run.end != start) {
+		flush_run(s);
+		s->run.start = start;
+	}
+	s->run.end = end;
+}
+
+/* What remains of a mapping without the excluded ranges. */
+static void add_mapping(struct scan *s, uint64_t start, uint64_t end)
+	TMEM_REQUIRES(&s->pager->lock)
+{
+	unsigned lo = 0, hi = s->nr_excluded;
+
+	while (lo < hi) { /* the first that ends after start */
+		unsigned mid = (lo + hi) / 2;
+
+		if (s->excluded[mid].end <= start)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < s->nr_excluded && s->excluded[lo].start < end; lo++) {
+		add_piece(s, start, s->excluded[lo].start);
+		if (s->excluded[lo].end > start)
+			start = s->excluded[lo].end;
+	}
+	add_piece(s, start, end);
+}
+
+/* "start-end perms offset dev inode  name" */
+static void parse_line(struct scan *s, const char *p)
+	TMEM_REQUIRES(&s->pager->lock)
+{
+	uint64_t start = tmem_procfs_hex(&p), end, inode;
+	const char *perms;
+
+	p++;
+	end = tmem_procfs_hex(&p);
+	perms = ++p;
+	p += 5;
+	tmem_procfs_hex(&p); /* offset */
+	p++;
+	tmem_procfs_hex(&p); /* major:minor */
+	p++;
+	tmem_procfs_hex(&p);
+	p++;
+	inode = tmem_procfs_decimal(&p);
+	while (*p == ' ')
+		p++;
+	if (inode || perms[3] != 'p' ||
+	    (*p == '[' && memcmp(p, "[heap]", 6) != 0 &&
+	     memcmp(p, "[anon:", 6) != 0))
+		return;
+	if (end - start < SMALL_BYTES && !s->pager->small_too) {
+		s->small_bytes += end - start;
+		/* Left out now, but perhaps not before: keep what it knows. */
+		if (!s->adopt)
+			return;
+	}
+	add_mapping(s, start, end);
+}
+
+static int parse_maps(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
+{
+	char *buffer = (char *)s->pager->maps_buffer;
+	long fd = tmem_sys(SYS_open, "/proc/self/maps", O_RDONLY | O_CLOEXEC,
+			   0);
+	long have = 0, n;
+
+	if (fd < 0)
+		return (int)fd;
+	for (;;) {
+		char *line = buffer, *nl;
+
+		n = tmem_sys(SYS_read, fd, buffer + have,
+			     (size_t)(MAPS_BUFFER - have));
+		if (n <= 0)
+			break;
+		have += n;
+		buffer[have] = 0;
+		while ((nl = memchr(line, '\n',
+				    (size_t)(buffer + have - line)))) {
+			*nl = 0;
+			parse_line(s, line);
+			line = nl + 1;
+		}
+		have = buffer + have - line;
+		memmove(buffer, line, (size_t)have);
+		if (have == MAPS_BUFFER)
+			have = 0; /* a line longer than any path */
+	}
+	tmem_sys_close((int)fd);
+	flush_run(s);
+	return n < 0 ? (int)n : 0;
+}
+
+/* No evictor is between two holds: the store's list of mappings is whole. */
+static void wait_for_evictors(struct tmem_pager *pager)
+{
+	while (atomic_load(&pager->nr_storing))
+		tmem_sys(SYS_sched_yield);
+}
+
+static void scan(struct tmem_pager *pager, bool adopt)
+{
+	struct scan s = { .pager = pager,
+			  .excluded = pager->excluded,
+			  .regions = pager->regions,
+			  .adopt = adopt };
+	uint64_t small_limit = atomic_load(&pager->slot->grant_bytes) / 16;
+
+	tmem_lock_acquire(&pager->lock);
+	if (atomic_load(&pager->fork_mode) || pager->scans_off) {
+		tmem_lock_release(&pager->lock);
+		return;
+	}
+	wait_for_evictors(pager);
+	collect_excluded(&s);
+	parse_maps(&s);
+	if (!pager->small_too && s.small_bytes > small_limit) {
+		pager->small_too = true;
+		s.adopted = 0;
+		parse_maps(&s);
+	}
+	if (adopt)
+		drop_unmapped(&s, 1ull << 47);
+	atomic_store(&pager->slot->unpageable_bytes,
+		     pager->small_too ? 0 : s.small_bytes);
+	PAGER_COUNT(pager, scans, 1);
+	tmem_lock_release(&pager->lock);
+}
+
+/* Frames and doorbell; with them registered, the pager is armed. */
+static bool arm(struct tmem_pager *pager)
+{
+	uint64_t bell = (uintptr_t)pager->doorbell;
+	bool ok;
+
+	tmem_lock_acquire(&pager->lock);
+	ok = !atomic_load(&pager->fork_mode) &&
+	     tmem_frames_register(pager) == 0 &&
+	     register_range(pager, bell, bell + 2 * TMEM_PAGE_SIZE) == 0;
+	if (ok)
+		atomic_store(&pager->armed, 1);
+	tmem_lock_release(&pager->lock);
+	return ok;
+}
+
+void tmem_region_scan(struct tmem_pager *pager)
+{
+	if (!atomic_load(&pager->armed) && !arm(pager))
+		return;
+	tmem_region_pin_threads(pager);
+	scan(pager, false);
+}
+
+void tmem_region_adopt(struct tmem_pager *pager)
+{
+	if (arm(pager))
+		scan(pager, true);
+}
+
+void tmem_region_leave_out_locked(struct tmem_pager *pager, uint64_t start,
+				  uint64_t end)
+{
+	if (pager->nr_left_out == PAGER_MAX_LEFT_OUT) {
+		pager->scans_off = true; /* better nothing than a wrong one */
+		return;
+	}
+	pager->left_out[pager->nr_left_out++] =
+		(struct tmem_range){ start, end };
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which of the program's memory is paged: read from /proc/self/maps.
+ *
+ * Private anonymous memory is, whoever allocated it: heaps, stacks of
+ * threads, arenas, reserves that are not accessible yet.  Left out: our own,
+ * files and shared memory, the main stack, ranges that the program wants
+ * wiped in children, and small ranges (hot by nature) unless there are very
+ * many of them.
+ *
+ * A scan registers what is new and puts pages that were filled before into
+ * the table.  It also pins what the kernel touches where no fault can be
+ * served: the thread descriptors (a thread's exit writes there).
+ */
+#ifndef TMEM_PAGER_REGION_H
+#define TMEM_PAGER_REGION_H
+
+#include "pager.h"
+
+int tmem_region_init(struct tmem_pager *pager);
+
+/* Scans; the first call arms the pager.  The ticker only. */
+void tmem_region_scan(struct tmem_pager *pager);
+
+/* In a fork's child: forgets pages that are not mapped here, and registers. */
+void tmem_region_adopt(struct tmem_pager *pager);
+
+/* Pins the descriptors of all threads; notes real-time ones. */
+void tmem_region_pin_threads(struct tmem_pager *pager);
+
+/* Keeps [start, end) (addresses) out for good. */
+void tmem_region_leave_out_locked(struct tmem_pager *pager, uint64_t start,
+				  uint64_t end) TMEM_REQUIRES(&pager->lock);
+
+#endif

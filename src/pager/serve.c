@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+/* See serve.h. */
+#include "serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "base/uffd.h"
+#include "budget.h"
+#include "clock.h"
+#include "event.h"
+#include "install.h"
+#include "offsets.h"
+
+enum { ZERO_WINDOW_MAX = 64 };
+
+enum answer {
+	ANSWERED = 0,
+	ANSWER_LOAD,  /* loading[] is set: load, then finish */
+	ANSWER_AGAIN, /* an event waits: read it, then look again */
+	ANSWER_OTHER  /* somebody else's load will wake the thread */
+};
+
+/* How many untouched neighbours follow, for a program that goes upwards. */
+static unsigned zero_window(struct tmem_handler *me, uint32_t handle,
+			    uint64_t vpn)
+{
+	const struct tmem_table *table = &me->pager->table;
+	unsigned i, max = 1;
+
+	if (vpn == me->zero_next && me->zero_window)
+		max = me->zero_window * 2;
+	if (max > ZERO_WINDOW_MAX)
+		max = ZERO_WINDOW_MAX;
+	for (i = 1; i < max; i++)
+		if ((handle + i) % LEAF_PAGES == 0 ||
+		    tmem_table_entry(table, handle + i) != 0)
+			break;
+	me->zero_window = i;
+	return i;
+}
+
+static enum answer answer_zero_locked(struct tmem_handler *me, uint32_t handle,
+				      uint64_t vpn)
+{
+	struct tmem_pager *pager = me->pager;
+	unsigned want = zero_window(me, handle, vpn), i;
+	long r = tmem_install_zero(pager->uffd, vpn, want);
+
+	if (r == -ENOENT && want > 1) /* past the mapping's end */
+		r = tmem_install_zero(pager->uffd, vpn, 1);
+	if (r == -EAGAIN)
+		return ANSWER_AGAIN;
+	if (r <= 0) {
+		/* Present (r is EEXIST) or unmapped: let it look again. */
+		tmem_install_wake(pager->uffd, vpn, 1);
+		PAGER_COUNT(pager, faults_raced, 1);
+		r = r == -EEXIST;
+	} else {
+		PAGER_COUNT(pager, faults_zero, 1);
+		PAGER_COUNT(pager, zero_batch_pages, (uint64_t)r - 1);
+		me->zero_next = vpn + (uint64_t)r;
+	}
+	for (i = 0; i < (unsigned)r; i++) {
+		uint32_t entry = tmem_table_entry(&pager->table, handle + i);
+
+		/* RESIDENT already: dropped by the kernel, as told to. */
+		if (tmem_entry_state(entry) == PAGE_KEPT)
+			tmem_offset_drop_locked(pager,
+						tmem_entry_value(entry));
+		tmem_table_set(&pager->table, handle + i, PAGE_RESIDENT, 0);
+	}
+	atomic_fetch_add(&pager->usage_delta_pages, (int64_t)r);
+	return ANSWERED;
+}
+
+/* On its way out: the frame still has it. */
+static enum answer answer_frame_locked(struct tmem_pager *pager,
+				       uint32_t handle, uint64_t vpn)
+{
+	uint32_t nr = tmem_entry_value(tmem_table_entry(&pager->table, handle));
+	long r = tmem_install_copy(pager->uffd, vpn,
+				   tmem_frame_page(&pager->frames, nr));
+
+	if (r == -EAGAIN)
+		return ANSWER_AGAIN;
+	if (r < 0 && r != -EEXIST) {
+		tmem_install_wake(pager->uffd, vpn, 1);
+		return ANSWERED;
+	}
+	if (r < 0)
+		tmem_install_wake(pager->uffd, vpn, 1);
+	PAGER_COUNT(pager, faults_frame, 1);
+	atomic_fetch_add(&pager->usage_delta_pages, 1);
+	/* A child made by fork just now may need the stored copy: P4. */
+	if (!atomic_load(&pager->fork_mode)) {
+		tmem_frame(&pager->frames, nr)->gone = true;
+		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
+		tmem_table_set_young(&pager->table, handle);
+	}
+	return ANSWERED;
+}
+
+static enum answer answer_locked(struct tmem_handler *me, uint64_t vpn)
+	TMEM_REQUIRES(&me->pager->lock)
+{
+	struct tmem_pager *pager = me->pager;
+	uint32_t handle = tmem_table_make(&pager->table, vpn), entry;
+
+	if (handle == TABLE_NO_HANDLE) {
+		/* No memory to note it: never evicted, then. */
+		if (tmem_install_zero(pager->uffd, vpn, 1) == -EAGAIN)
+			return ANSWER_AGAIN;
+		return ANSWERED;
+	}
+	entry = tmem_table_entry(&pager->table, handle);
+	switch (tmem_entry_state(entry)) {
+	case PAGE_STORED:
+		tmem_table_set(&pager->table, handle, PAGE_LOADING,
+			       tmem_entry_value(entry));
+		me->loading = handle;
+		me->load_offset = tmem_entry_value(entry);
+		me->load_off = false;
+		atomic_fetch_add(&pager->nr_loading, 1);
+		return ANSWER_LOAD;
+	case PAGE_LOADING:
+		return ANSWER_OTHER;
+	case PAGE_LEAVING:
+		return answer_frame_locked(pager, handle, vpn);
+	case PAGE_LOST:
+		if (tmem_install_poison(pager->uffd, vpn) == -EAGAIN)
+			return ANSWER_AGAIN;
+		tmem_install_wake(pager->uffd, vpn, 1);
+		return ANSWERED;
+	default:
+		return answer_zero_locked(me, handle, vpn);
+	}
+}
+
+int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page)
+{
+	uint64_t at = tmem_event_resolve(pager, vpn);
+	uint32_t entry = at == UINT64_MAX ? 0 :
+					    tmem_table_get(&pager->table, at);
+
+	switch (tmem_entry_state(entry)) {
+	case PAGE_STORED:
+	case PAGE_KEPT:
+	case PAGE_LOADING:
+		return tmem_frontswap_swap_in(pager->frontswap,
+					      PAGER_FRONTSWAP_TYPE,
+					      tmem_entry_value(entry),
+					      ret_page) == 0 ?
+			       1 :
+			       -EIO;
+	case PAGE_LEAVING:
+		memcpy(ret_page,
+		       tmem_frame_page(&pager->frames, tmem_entry_value(entry)),
+		       TMEM_PAGE_SIZE);
+		return 1;
+	case PAGE_LOST:
+		return -EIO;
+	default:
+		return 0;
+	}
+}
+
+/* Fork mode: answers without noting anything (P4). */
+static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
+{
+	struct tmem_pager *pager = me->pager;
+	int found = tmem_serve_peek(pager, vpn, me->page);
+	long r;
+
+	if (found > 0)
+		r = tmem_install_copy(pager->uffd, vpn, me->page);
+	else if (found == 0)
+		r = tmem_install_zero(pager->uffd, vpn, 1);
+	else
+		r = tmem_install_poison(pager->uffd, vpn);
+	if (r == -EAGAIN)
+		return ANSWER_AGAIN;
+	if (r < 0)
+		tmem_install_wake(pager->uffd, vpn, 1);
+	if (found > 0)
+		PAGER_COUNT(pager, faults_store, 1);
+	else
+		PAGER_COUNT(pager, faults_zero, 1);
+	atomic_fetch_add(&pager->usage_delta_pages, 1);
+	return ANSWERED;
+}
+
+/*
+ * Reads one message, looking for the event that makes ioctls fail; faults go
+ * to the backlog, or are sent to ask again if that is full.
+ */
+static void drain_locked(struct tmem_handler *me)
+	TMEM_REQUIRES(&me->pager->lock)
+{
+	uint64_t addr;
+
+	if (tmem_event_read_locked(me->pager, &addr) != 1)
+		return;
+	if (me->nr_backlog < PAGER_BACKLOG)
+		me->backlog[me->nr_backlog++] = addr;
+	else
+		tmem_install_wake(me->pager->uffd, tmem_vpn(addr), 1);
+}
+
+/* The page could not be read back: who touches it gets SIGBUS. */
+static void lose_locked(struct tmem_pager *pager, uint32_t handle,
+			uint32_t offset)
+{
+	PAGER_COUNT(pager, faults_lost, 1);
+	tmem_offset_drop_locked(pager, offset);
+	tmem_table_set(&pager->table, handle, PAGE_LOST, 0);
+}
+
+/* After the load: installs the page, unless an event was faster. */
+static enum answer finish_load_locked(struct tmem_handler *me, uint64_t vpn,
+				      uint32_t offset, int result)
+	TMEM_REQUIRES(&me->pager->lock)
+{
+	struct tmem_pager *pager = me->pager;
+	struct tmem_table *table = &pager->table;
+	uint32_t handle = me->loading;
+	long r;
+
+	if (me->load_off) { /* unmapped or dropped: so is the copy */
+		tmem_offset_drop_locked(pager, offset);
+		tmem_install_wake(pager->uffd, vpn, 1);
+		return ANSWERED;
+	}
+	if (tmem_table_vpn(table, handle) != vpn ||
+	    tmem_event_resolve(pager, vpn) != vpn) {
+		/* Moved elsewhere, or an event was put off: ask again. */
+		tmem_table_set(table, handle, PAGE_STORED, offset);
+		tmem_install_wake(pager->uffd, vpn, 1);
+		return ANSWERED;
+	}
+	if (result < 0) {
+		lose_locked(pager, handle, offset);
+		tmem_install_poison(pager->uffd, vpn);
+		tmem_install_wake(pager->uffd, vpn, 1);
+		return ANSWERED;
+	}
+	r = tmem_install_copy(pager->uffd, vpn, me->page);
+	if (r == -EAGAIN)
+		return ANSWER_AGAIN;
+	if (r < 0)
+		tmem_install_wake(pager->uffd, vpn, 1);
+	if (r < 0 && r != -EEXIST) { /* unmapped; the event will come */
+		tmem_table_set(table, handle, PAGE_STORED, offset);
+		return ANSWERED;
+	}
+	atomic_fetch_add(&pager->usage_delta_pages, 1);
+	if (atomic_load(&pager->fork_mode) || atomic_load(&pager->related)) {
+		tmem_table_set(table, handle, PAGE_KEPT, offset);
+	} else {
+		tmem_offset_drop_locked(pager, offset);
+		tmem_table_set(table, handle, PAGE_RESIDENT, 0);
+	}
+	tmem_table_set_young(table, handle);
+	return ANSWERED;
+}
+
+static void load(struct tmem_handler *me, uint64_t vpn)
+{
+	struct tmem_pager *pager = me->pager;
+	uint32_t offset = me->load_offset;
+	bool in_store = tmem_frontswap_test(pager->frontswap,
+					    PAGER_FRONTSWAP_TYPE, offset);
+	int result = tmem_frontswap_swap_in(
+		pager->frontswap, PAGER_FRONTSWAP_TYPE, offset, me->page);
+	enum answer a;
+
+	if (in_store)
+		PAGER_COUNT(pager, faults_store, 1);
+	else
+		PAGER_COUNT(pager, faults_swap, 1);
+	for (;;) {
+		tmem_lock_acquire(&pager->lock);
+		a = finish_load_locked(me, vpn, offset, result);
+		if (a == ANSWER_AGAIN)
+			drain_locked(me);
+		else
+			me->loading = TABLE_NO_HANDLE;
+		tmem_lock_release(&pager->lock);
+		if (a != ANSWER_AGAIN)
+			break;
+		tmem_sys(SYS_sched_yield);
+	}
+	atomic_fetch_sub(&pager->nr_loading, 1);
+}
+
+static void note_stall(struct tmem_handler *me, uint64_t start)
+{
+	uint64_t ns = tmem_clock_ns(me->pager, tmem_clock_ticks() - start);
+	struct tmem_tree_counters *c = &me->pager->slot->counters;
+
+	atomic_fetch_add_explicit(&c->stall_ns, ns, memory_order_relaxed);
+	if (ns > atomic_load_explicit(&c->stall_max_ns, memory_order_relaxed))
+		atomic_store_explicit(&c->stall_max_ns, ns,
+				      memory_order_relaxed);
+}
+
+static void serve_fault(struct tmem_handler *me, uint64_t addr)
+{
+	struct tmem_pager *pager = me->pager;
+	uint64_t vpn = tmem_vpn(addr), start = tmem_clock_ticks();
+	enum answer a;
+
+	for (;;) {
+		tmem_lock_acquire(&pager->lock);
+		if (atomic_load(&pager->fork_mode))
+			a = answer_frozen_locked(me, vpn);
+		else
+			a = answer_locked(me, vpn);
+		if (a == ANSWER_AGAIN)
+			drain_locked(me);
+		tmem_lock_release(&pager->lock);
+		if (a != ANSWER_AGAIN)
+			break;
+		tmem_sys(SYS_sched_yield);
+	}
+	if (a == ANSWER_LOAD)
+		load(me, vpn);
+	note_stall(me, start);
+}
+
+/* A fault or an event; false if there was nothing to read. */
+static bool serve_one(struct tmem_handler *me)
+{
+	struct tmem_pager *pager = me->pager;
+	uint64_t addr;
+	int r = 1;
+
+	if (me->nr_backlog) {
+		addr = me->backlog[--me->nr_backlog];
+	} else {
+		tmem_lock_acquire(&pager->lock);
+		r = tmem_event_read_locked(pager, &addr);
+		tmem_lock_release(&pager->lock);
+	}
+	if (r == 1) {
+		serve_fault(me, addr);
+		tmem_budget_after_fault(me);
+	} else if (r == -EBUSY) {
+		uint32_t mode = atomic_load(&pager->fork_mode);
+
+		if (mode)
+			tmem_sys_futex_wait(&pager->fork_mode, mode, NULL);
+		return true;
+	}
+	return r >= 0;
+}
+
+void tmem_serve_run(struct tmem_handler *me)
+{
+	struct tmem_pager *pager = me->pager;
+	struct pollfd fds[2] = { { .fd = pager->uffd, .events = POLLIN },
+				 { .fd = pager->kick_fd, .events = POLLIN } };
+	uint64_t count;
+
+	while (atomic_load(&pager->state) != PAGER_ENDED) {
+		if (serve_one(me))
+			continue;
+		tmem_sys(SYS_poll, fds, 2, -1);
+		if (fds[1].revents & POLLIN) {
+			tmem_sys(SYS_read, pager->kick_fd, &count,
+				 sizeof(count));
+			tmem_budget_reclaim(me);
+		}
+	}
+}

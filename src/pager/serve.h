@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Handlers: answering faults.
+ *
+ * One handler thread per CPU, pinned: the one on the CPU where the fault
+ * happened runs as soon as the faulting thread sleeps, without an interrupt
+ * to another CPU.  After an answer it evicts what the answer cost, so no
+ * fault waits for a reclaim storm.
+ */
+#ifndef TMEM_PAGER_SERVE_H
+#define TMEM_PAGER_SERVE_H
+
+#include "pager.h"
+
+/* Body of a handler thread; returns when the program has ended. */
+void tmem_serve_run(struct tmem_handler *me);
+
+/*
+ * Content of a page as the table and the notes have it, without changing
+ * anything: 1 if copied to ret_page, 0 if it is zeros, -EIO if it is lost.
+ * For fork mode.
+ */
+int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page);
+
+#endif

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT */
+/* See start.h. */
+#include "start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+
+#include "base/assert.h"
+#include "base/sys.h"
+#include "budget.h"
+#include "clock.h"
+#include "event.h"
+#include "evict.h"
+#include "gate.h"
+#include "link.h"
+#include "offsets.h"
+#include "pin.h"
+#include "procfs.h"
+#include "region.h"
+#include "related.h"
+#include "serve.h"
+#include "process.h"
+
+enum { SWAP_DEPTH = 128, KCMP_VM = 1, SLOW_TICKS = 10 };
+
+struct tmem_pager *tmem_pager;
+
+void *tmem_pager_map(struct tmem_pager *pager, size_t bytes)
+{
+	void *p = tmem_sys_map_anon(bytes, PROT_READ | PROT_WRITE);
+
+	if (!p)
+		return NULL;
+	TMEM_ASSERT(pager->nr_own < PAGER_MAX_OWN);
+	pager->own[pager->nr_own++] = (struct tmem_range){
+		(uintptr_t)p, ((uintptr_t)p + bytes + 4095) & ~4095ull
+	};
+	return p;
+}
+
+/* Without us evicted memory would read as zeros: the program must not live. */
+static void die_together(const char *line)
+{
+	(void)line;
+	if (tmem_pager)
+		tmem_sys(SYS_kill, tmem_pager->program_pid, SIGKILL);
+}
+
+static void finish(struct tmem_pager *pager)
+{
+	tmem_budget_report(pager);
+	tmem_budget_report_cpu(pager);
+	atomic_store(&pager->slot->state, TMEM_SLOT_DEAD);
+	atomic_store(&pager->state, PAGER_ENDED);
+	tmem_sys(SYS_exit_group, 0);
+}
+
+/* Still the program we were started for, in the memory that is ours? */
+static bool program_lives(const struct tmem_pager *pager)
+{
+	struct pollfd p = { .fd = pager->program_pidfd, .events = POLLIN };
+	long same;
+
+	if (tmem_sys(SYS_poll, &p, 1, 0) > 0)
+		return false;
+	same = tmem_sys(SYS_kcmp, pager->program_pid, pager->pager_pid,
+			KCMP_VM, 0, 0);
+	return same == 0 || same == -ENOSYS;
+}
+
+static int open_files(struct tmem_pager *pager)
+{
+	pager->statm_fd = (int)tmem_sys(SYS_open, "/proc/self/statm",
+					O_RDONLY | O_CLOEXEC);
+	pager->pagemap_fd = (int)tmem_sys(SYS_open, "/proc/self/pagemap",
+					  O_RDONLY | O_CLOEXEC);
+	pager->program_pidfd =
+		(int)tmem_sys(SYS_pidfd_open, pager->program_pid, 0);
+	pager->kick_fd = (int)tmem_sys(SYS_eventfd2, 0,
+				       EFD_NONBLOCK | EFD_CLOEXEC |
+					       EFD_SEMAPHORE);
+	if (pager->statm_fd < 0)
+		return pager->statm_fd;
+	if (pager->pagemap_fd < 0)
+		return pager->pagemap_fd;
+	if (pager->program_pidfd < 0)
+		return pager->program_pidfd;
+	return pager->kick_fd < 0 ? pager->kick_fd : 0;
+}
+
+/* What the store may hold at most: some memory must stay usable. */
+static uint64_t store_limit(const struct tmem_pager *pager)
+{
+	uint64_t size = atomic_load(&pager->tree->limit_bytes);
+
+	return size - size / 5;
+}
+
+static int open_store(struct tmem_pager *pager)
+{
+	struct tmem_store_options so = { .limit_bytes = store_limit(pager),
+					 .max_limit_bytes = 0 };
+	struct tmem_frontswap_options fo = { 0 };
+	struct tmem_swapdev device = { 0 };
+	int r;
+
+	so.max_limit_bytes = so.limit_bytes;
+	r = tmem_offsets_init(pager);
+	if (r < 0)
+		return r;
+	r = tmem_store_open(&so, &pager->store);
+	if (r < 0)
+		return r;
+	fo.backend = tmem_store_backend(pager->store);
+	r = tmem_frontswap_open(&fo, &pager->frontswap);
+	if (r < 0)
+		return r;
+	if (pager->swap_file_fd >= 0) {
+		struct tmem_swapfile_options wo = {
+			.file_fd = pager->swap_file_fd,
+			.map_fd = pager->swap_map_fd,
+			.user = (unsigned)pager->slot_nr,
+			.depth = SWAP_DEPTH,
+			.nr_offsets = pager->nr_offsets,
+		};
+
+		r = tmem_swapfile_open(&wo, &pager->swapfile);
+		if (r < 0)
+			return r;
+		device = tmem_swapfile_device(pager->swapfile);
+	}
+	return tmem_frontswap_init(pager->frontswap, PAGER_FRONTSWAP_TYPE,
+				   pager->nr_offsets, device);
+}
+
+static void run_handler(void *arg)
+{
+	struct tmem_handler *me = arg;
+	cpu_set_t one;
+
+	if (me->cpu >= 0) {
+		memset(&one, 0, sizeof(one));
+		one.__bits[me->cpu / 64] |= 1ul << me->cpu % 64;
+		tmem_sys(SYS_sched_setaffinity, 0, sizeof(one), &one);
+	}
+	tmem_serve_run(me);
+}
+
+static void run_gate(void *arg)
+{
+	tmem_gate_run(arg);
+}
+
+static int start_threads(struct tmem_pager *pager)
+{
+	unsigned i;
+	int tid;
+
+	for (i = 0; i < pager->nr_handlers; i++) {
+		struct tmem_handler *h = &pager->handlers[i];
+
+		tid = tmem_process_thread(pager, h->block, run_handler, h);
+		if (tid < 0)
+			return tid;
+		h->tid = tid;
+	}
+	tid = tmem_process_thread(pager, pager->gate_block, run_gate, pager);
+	return tid < 0 ? tid : 0;
+}
+
+static void set_state(struct tmem_pager *pager, uint32_t state)
+{
+	atomic_store(&pager->state, state);
+	tmem_sys_futex_wake(&pager->state, INT32_MAX);
+}
+
+/* In a child: its own ends of what it inherited, then the doorbell. */
+static int take_over(struct tmem_pager *pager)
+{
+	struct tmem_swapdev device;
+	int r;
+
+	tmem_lock_acquire(&pager->lock);
+	tmem_event_catch_up_locked(pager, 0);
+	tmem_lock_release(&pager->lock);
+	if (pager->swapfile) {
+		r = tmem_swapfile_reopen(pager->swapfile, pager->swap_file_fd,
+					 pager->swap_map_fd,
+					 (unsigned)pager->slot_nr);
+		if (r < 0)
+			return r;
+		device = tmem_swapfile_device(pager->swapfile);
+		tmem_frontswap_set_device(pager->frontswap,
+					  PAGER_FRONTSWAP_TYPE, device);
+	}
+	if (!atomic_load(&pager->armed))
+		return 0;
+	/* Waits until our parent's pager lets go of this memory. */
+	(void)*(volatile uint8_t *)pager->doorbell;
+	tmem_sys_madvise(pager->doorbell, 2 * TMEM_PAGE_SIZE, MADV_DONTNEED);
+	atomic_store(&pager->armed, 0);
+	tmem_region_adopt(pager);
+	return 0;
+}
+
+static void tick_forever(struct tmem_pager *pager)
+{
+	struct pollfd fds[2] = { { .fd = pager->wake_fd, .events = POLLIN },
+				 { .fd = pager->program_pidfd,
+				   .events = POLLIN } };
+	unsigned ticks = 0;
+	uint64_t count, ns;
+
+	for (;;) {
+		struct timespec ts = { 0, 0 };
+
+		ns = tmem_budget_tick(pager, &pager->ticker);
+		if (ticks++ % SLOW_TICKS == 0) {
+			tmem_procfs_shmem_pages(&pager->shmem_pages);
+			tmem_related_update(pager);
+			tmem_budget_report_cpu(pager);
+		}
+		if (atomic_load(&pager->armed) &&
+		    !atomic_load(&pager->fork_mode)) {
+			tmem_region_pin_threads(pager);
+			tmem_related_unshare(pager);
+		}
+		ts.tv_nsec = (long)ns;
+		tmem_sys(SYS_ppoll, fds, 2, &ts, 0, 8);
+		if (fds[0].revents & POLLIN)
+			tmem_sys(SYS_read, pager->wake_fd, &count,
+				 sizeof(count));
+		if (!program_lives(pager))
+			finish(pager);
+	}
+}
+
+static void fail(struct tmem_pager *pager, int error)
+{
+	pager->start_error = error;
+	tmem_link_not_paged(pager->tree_name, pager->program_pid,
+			    pager->fail_reason, pager->comm);
+	set_state(pager, PAGER_FAILED);
+	tmem_sys(SYS_exit_group, 1);
+}
+
+static void run_pager(void *arg)
+{
+	struct tmem_pager *pager = arg;
+	int r;
+
+	tmem_sys(SYS_close_range, 0, ~0u, 0);
+	tmem_sys(SYS_setsid);
+	tmem_sys(SYS_chdir, "/");
+	tmem_sys(SYS_prctl, PR_SET_NAME, "tmem-pager");
+	pager->pager_pid = (int)tmem_sys(SYS_getpid);
+	tmem_clock_start(pager);
+	r = tmem_link_open(pager);
+	if (r == 0)
+		r = open_files(pager);
+	if (r == 0 && !pager->store)
+		r = open_store(pager);
+	else if (r == 0)
+		r = take_over(pager);
+	if (r == 0)
+		r = start_threads(pager);
+	if (r < 0)
+		fail(pager, r);
+	atomic_store(&pager->slot->pid, pager->program_pid);
+	atomic_store(&pager->slot->pager_pid, pager->pager_pid);
+	memcpy(pager->slot->comm, pager->comm, sizeof(pager->comm));
+	tmem_budget_tick(pager, &pager->ticker);
+	atomic_store(&pager->slot->state, TMEM_SLOT_LIVE);
+	set_state(pager, PAGER_SERVING);
+	tick_forever(pager);
+}
+
+/* One handler for each CPU that the program may use. */
+static int plan_handlers(struct tmem_pager *pager)
+{
+	uint64_t mask[1024 / 64] = { 0 };
+	unsigned cpu;
+
+	tmem_sys(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+	for (cpu = 0; cpu < 1024 && pager->nr_handlers < PAGER_MAX_HANDLERS;
+	     cpu++) {
+		struct tmem_handler *h = &pager->handlers[pager->nr_handlers];
+
+		if (!(mask[cpu / 64] >> cpu % 64 & 1))
+			continue;
+		h->pager = pager;
+		h->nr = pager->nr_handlers++;
+		h->cpu = (int)cpu;
+		h->loading = TABLE_NO_HANDLE;
+		h->block = tmem_process_block(pager);
+		h->page = tmem_pager_map(pager, 2 * TMEM_PAGE_SIZE);
+		if (!h->block || !h->page)
+			return -ENOMEM;
+		h->page2 = h->page + TMEM_PAGE_SIZE;
+	}
+	pager->ticker.pager = pager;
+	pager->ticker.loading = TABLE_NO_HANDLE;
+	pager->ticker.page = tmem_pager_map(pager, 4 * TMEM_PAGE_SIZE);
+	pager->gate_block = tmem_process_block(pager);
+	pager->ticker_block = tmem_process_block(pager);
+	if (!pager->ticker.page || !pager->gate_block || !pager->ticker_block)
+		return -ENOMEM;
+	pager->ticker.page2 = pager->ticker.page + TMEM_PAGE_SIZE;
+	pager->spare_page = pager->ticker.page + 2 * TMEM_PAGE_SIZE;
+	pager->gate_page = pager->ticker.page + 3 * TMEM_PAGE_SIZE;
+	return 0;
+}
+
+static int plan(struct tmem_pager *pager)
+{
+	int r;
+
+	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
+	tmem_process_measure(pager);
+	pager->gate.child_uffd = -1;
+	pager->doorbell = tmem_pager_map(pager, 2 * TMEM_PAGE_SIZE);
+	pager->deferred = tmem_pager_map(pager, sizeof(*pager->deferred));
+	if (!pager->doorbell || !pager->deferred)
+		return -ENOMEM;
+	r = tmem_table_init(&pager->table);
+	if (r == 0)
+		r = tmem_region_init(pager);
+	if (r == 0)
+		r = tmem_frames_init(pager);
+	return r == 0 ? plan_handlers(pager) : r;
+}
+
+static void read_comm(struct tmem_pager *pager)
+{
+	long fd = tmem_sys(SYS_open, "/proc/self/comm", O_RDONLY | O_CLOEXEC);
+	long n = tmem_sys(SYS_read, fd, pager->comm, sizeof(pager->comm) - 1);
+
+	if (n > 0)
+		pager->comm[n - 1] = 0; /* its newline */
+	tmem_sys_close((int)fd);
+}
+
+static void launch(struct tmem_pager *pager)
+{
+	int r;
+
+	atomic_store(&pager->state, PAGER_STARTING);
+	r = tmem_process_spawn(pager, pager->ticker_block, run_pager);
+	if (r < 0) {
+		pager->start_error = r;
+		atomic_store(&pager->state, PAGER_FAILED);
+		tmem_link_not_paged(pager->tree_name, pager->program_pid,
+				    TMEM_NOT_PAGED_FAILED, pager->comm);
+	}
+	while (atomic_load(&pager->state) == PAGER_STARTING)
+		tmem_sys_futex_wait(&pager->state, PAGER_STARTING, NULL);
+}
+
+struct tmem_pager *tmem_start_serving(void)
+{
+	struct tmem_pager *pager = tmem_pager;
+
+	if (!pager || atomic_load(&pager->state) != PAGER_SERVING ||
+	    pager->program_pid != (int)tmem_sys(SYS_getpid))
+		return NULL;
+	return pager;
+}
+
+void tmem_start_in_child(struct tmem_pager *pager)
+{
+	uint32_t reason;
+	unsigned i;
+
+	pager->program_pid = (int)tmem_sys(SYS_getpid);
+	pager->forked = true;
+	atomic_store(&pager->related, 1);
+	atomic_store(&pager->fork_mode, 0);
+	tmem_store_after_fork(pager->store, 1);
+	tmem_frontswap_after_fork(pager->frontswap);
+	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
+	pager->slot_nr = pager->gate.child_slot;
+	reason = pager->gate.child_reason;
+	tmem_gate_reset(pager);
+	for (i = 0; i < pager->nr_handlers; i++) {
+		pager->handlers[i].loading = TABLE_NO_HANDLE;
+		pager->handlers[i].nr_backlog = 0;
+	}
+	if (pager->slot_nr == TMEM_TREE_NO_SLOT) {
+		atomic_store(&pager->state, PAGER_FAILED);
+		/* A filter might kill the child for a socket of ours. */
+		if (reason != TMEM_NOT_PAGED_SECCOMP)
+			tmem_link_not_paged(pager->tree_name,
+					    pager->program_pid, reason,
+					    pager->comm);
+	} else if (tmem_frames_remap(pager) == 0) {
+		read_comm(pager);
+		launch(pager);
+	}
+	/* Nobody will serve us: our parent's pager makes us whole. */
+	if (atomic_load(&pager->state) != PAGER_SERVING &&
+	    atomic_load(&pager->armed))
+		(void)*(volatile uint8_t *)(pager->doorbell + TMEM_PAGE_SIZE);
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	const char *name = getenv(TMEM_TREE_ENV);
+	struct tmem_pager *pager;
+
+	if (!name || strlen(name) >= sizeof(pager->tree_name))
+		return;
+	pager = tmem_sys_map_anon(sizeof(*pager), PROT_READ | PROT_WRITE);
+	if (!pager)
+		return;
+	pager->own[pager->nr_own++] = (struct tmem_range){
+		(uintptr_t)pager,
+		((uintptr_t)pager + sizeof(*pager) + 4095) & ~4095ull
+	};
+	strcpy(pager->tree_name, name);
+	pager->slot_nr = TMEM_TREE_NO_SLOT;
+	pager->program_pid = (int)tmem_sys(SYS_getpid);
+	read_comm(pager);
+	tmem_pager = pager;
+	tmem_assert_hook = die_together;
+	if (plan(pager) == 0)
+		launch(pager);
+}
