@@ -43,12 +43,14 @@ TMEM_API int tmem_swapmap_set_limit(int map_fd, uint64_t limit_pages);
 /*
  * Drops every reference of a user that is dead.  A process killed within an
  * operation may leave one slot behind as used for ever, never one in use
- * twice.  0 or -errno.
+ * twice.  Slots whose write the dead user had begun stay used, since the disk
+ * may yet write them, until tmem_swapmap_trim().  0 or -errno.
  */
 TMEM_API int tmem_swapmap_reap(int map_fd, unsigned user);
 /*
  * Gives the file's space under free slots back to the file system.  Others
- * may go on meanwhile.  Control path: call it when usage has fallen far.
+ * may go on meanwhile, but for a second trim.  Control path: call it when
+ * usage has fallen far, or after many users were killed.
  * Returns the number of pages it punched out, or -errno (-EOPNOTSUPP).
  */
 TMEM_API int64_t tmem_swapmap_trim(int map_fd, int file_fd);
@@ -60,7 +62,8 @@ TMEM_API int64_t tmem_swapmap_check(int map_fd);
 
 struct tmem_swapfile_options {
 	/*
-	 * The descriptors are the caller's and must outlive the device.  The
+	 * The descriptors are the caller's and must outlive the device; they
+	 * and the ring's must be open in every process that calls it.  The
 	 * file is made as long as the map says, if it is shorter; better do
 	 * so before, where no RLIMIT_FSIZE is in the way.
 	 */

@@ -212,13 +212,6 @@ static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
 		relist(arena, class, nr);
 }
 
-static void trim_locked(struct tmem_arena *arena, struct tmem_class *class)
-	TMEM_REQUIRES(&class->lock)
-{
-	while (class->idle)
-		discard_idle(arena, class, class->idle);
-}
-
 /* Slots. */
 
 /* Fresh pages may have made other free slots on them ready. */
@@ -255,15 +248,14 @@ static bool take_slot(struct tmem_arena *arena, struct tmem_class *class,
 	return true;
 }
 
-static uint32_t grow_locked(struct tmem_arena *arena, unsigned c)
-	TMEM_REQUIRES(&arena->classes[c].lock)
+static uint32_t grow_locked(struct tmem_arena *arena, struct tmem_class *class)
+	TMEM_REQUIRES(&class->lock)
 {
-	struct tmem_class *class = &arena->classes[c];
 	uint32_t nr = class->lists[0][TMEM_SPAN_OPEN];
 	unsigned i;
 
 	if (!nr)
-		nr = create_span(arena, c);
+		nr = create_span(arena, (unsigned)(class - arena->classes));
 	if (!nr)
 		return 0;
 	i = (unsigned)__builtin_ctzll(span_nr(arena, nr)->free);
@@ -287,7 +279,7 @@ static uint32_t alloc_class(struct tmem_arena *arena, unsigned c, bool may_grow)
 		take_slot(arena, class, nr, i);
 		handle = nr * TMEM_SPAN_SLOTS + i;
 	} else if (may_grow) {
-		handle = grow_locked(arena, c);
+		handle = grow_locked(arena, class);
 	}
 	tmem_lock_release(&class->lock);
 	return handle;
@@ -312,13 +304,39 @@ static void free_locked(struct tmem_arena *arena, struct tmem_class *class,
 			idle |= page;
 	}
 	relist(arena, class, nr);
-	if (idle == span->idle)
+	if (idle != span->idle)
+		set_idle(arena, class, nr, idle);
+}
+
+static void trim_class(struct tmem_arena *arena, unsigned c)
+{
+	struct tmem_class *class = &arena->classes[c];
+
+	tmem_lock_acquire(&class->lock);
+	while (class->idle)
+		discard_idle(arena, class, class->idle);
+	tmem_lock_release(&class->lock);
+}
+
+static uint64_t load(const _Atomic uint64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+/* Keeps the idle pages within bounds: class after class, in turn. */
+static void balance(struct tmem_arena *arena)
+{
+	uint64_t max =
+		TMEM_IDLE_PAGES + load(&arena->nr_touched) / TMEM_IDLE_FRACTION;
+	unsigned i;
+
+	if (load(&arena->nr_idle) <= max)
 		return;
-	set_idle(arena, class, nr, idle);
-	if (class->nr_idle >= TMEM_IDLE_CLASS_PAGES ||
-	    atomic_load_explicit(&arena->nr_idle, memory_order_relaxed) >
-		    TMEM_IDLE_PAGES)
-		trim_locked(arena, class);
+	for (i = 1; i < TMEM_CLASSES && load(&arena->nr_idle) > max / 2; i++)
+		trim_class(arena,
+			   1 + atomic_fetch_add_explicit(&arena->hand, 1,
+							 memory_order_relaxed) %
+					   (TMEM_CLASSES - 1));
 }
 
 static struct tmem_class *class_of(struct tmem_arena *arena, uint32_t handle)
@@ -349,13 +367,8 @@ void tmem_arena_trim(struct tmem_arena *arena)
 {
 	unsigned c;
 
-	for (c = 1; c < TMEM_CLASSES; c++) {
-		struct tmem_class *class = &arena->classes[c];
-
-		tmem_lock_acquire(&class->lock);
-		trim_locked(arena, class);
-		tmem_lock_release(&class->lock);
-	}
+	for (c = 1; c < TMEM_CLASSES; c++)
+		trim_class(arena, c);
 }
 
 uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length)
@@ -369,7 +382,7 @@ uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length)
 	if (handle)
 		return handle;
 	/* What other classes hold idle may be enough. */
-	if (atomic_load_explicit(&arena->nr_idle, memory_order_relaxed)) {
+	if (load(&arena->nr_idle)) {
 		tmem_arena_trim(arena);
 		handle = alloc_class(arena, c, true);
 	}
@@ -397,6 +410,7 @@ bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle)
 	else
 		free_locked(arena, class, handle);
 	tmem_lock_release(&class->lock);
+	balance(arena);
 	return !shared;
 }
 
@@ -445,6 +459,7 @@ bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle)
 	if (orphan)
 		free_locked(arena, class, handle);
 	tmem_lock_release(&class->lock);
+	balance(arena);
 	return orphan;
 }
 

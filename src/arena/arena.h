@@ -16,9 +16,10 @@
  *
  * PAGES.  A page is *touched* once a slot on it was handed out: then it is
  * accounted.  A touched page whose slots are all free is *idle*; idle pages
- * go back to the kernel in batches (8 of a class, or when all classes have
- * 64, or when the limit is reached).  A free slot whose pages are all touched
- * is *ready*: it is used before any that would need new memory.
+ * go back to the kernel in batches, class after class, when all classes
+ * together have more than 64 and 1/64 of the touched ones, or when the limit
+ * is reached.  A free slot whose pages are all touched is *ready*: it is used
+ * before any that would need new memory.
  *
  * FROZEN.  tmem_arena_freeze() freezes the spans that exist: no slot of them
  * is handed out, until thaw.  Their idle pages still go back.
@@ -49,8 +50,8 @@ enum {
 	TMEM_CLASSES = 66,
 	TMEM_SPAN_SLOTS = 64,
 	TMEM_SLOT_MAX_BYTES = TMEM_SLOT_GRAIN * (TMEM_CLASSES - 1),
-	TMEM_IDLE_CLASS_PAGES = 8,
 	TMEM_IDLE_PAGES = 64,
+	TMEM_IDLE_FRACTION = 64, /* and that part of the touched ones */
 	TMEM_CLASSES_UP = 8 /* classes tried above the right one when full */
 };
 
@@ -106,6 +107,7 @@ struct tmem_arena {
 	struct tmem_records shares;
 	_Atomic uint64_t nr_touched; /* pages */
 	_Atomic uint64_t nr_idle;    /* pages */
+	_Atomic uint32_t hand;	     /* the class to be trimmed next */
 	uint32_t epoch;
 	uint32_t frozen_before; /* spans of an earlier epoch are frozen */
 	struct tmem_class classes[TMEM_CLASSES];
@@ -175,6 +177,13 @@ static inline unsigned tmem_arena_size_of(const struct tmem_arena *arena,
 {
 	return tmem_arena_span(arena, handle)->class *
 	       (unsigned)TMEM_SLOT_GRAIN;
+}
+
+static inline bool tmem_arena_is_whole(const struct tmem_arena *arena,
+				       uint32_t handle)
+{
+	return tmem_slot_is_whole(tmem_arena_slot(arena, handle),
+				  tmem_arena_size_of(arena, handle));
 }
 
 /* Guarded by whatever guards the list that the slot is on. */

@@ -2,14 +2,17 @@
 /*
  * Memory from the kernel.
  *
- * Alignment: mmap hands out neighbours top-down, so once one chunk is aligned
- * the next usually is; when not, twice as much is mapped and trimmed.
+ * Alignment, and adjacency (so that chunks merge into few mappings): in the
+ * pager addresses are handed out upwards (tmem_sys_map_from), and a filler
+ * makes the next one fit.  Elsewhere the kernel chooses: twice as much is
+ * mapped and trimmed, and the next goes right below.
  *
  * A program that locks its memory (mlockall) locks ours too: then a plain
  * MADV_DONTNEED says EINVAL and MADV_DONTNEED_LOCKED (Linux 5.18) does it.
  */
 #include "map.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "base/assert.h"
@@ -19,28 +22,82 @@
 #define MADV_DONTNEED_LOCKED 24
 #endif
 
-static char *align_up(char *p, size_t align)
+/* Bytes from p to the next multiple of align. */
+static size_t gap(const char *p, size_t align)
 {
-	return p + (-(uintptr_t)p & (align - 1));
+	return -(uintptr_t)p & (align - 1);
 }
 
-static void *map_aligned(size_t bytes, size_t align)
+static char *anon(size_t bytes)
 {
-	char *raw = tmem_sys_map_anon(bytes, PROT_READ | PROT_WRITE);
-	char *start;
+	return tmem_sys_map_anon(bytes, PROT_READ | PROT_WRITE);
+}
 
-	if (!raw || align_up(raw, align) == raw)
-		return raw;
-	tmem_sys_unmap(raw, bytes);
-	raw = tmem_sys_map_anon(bytes + align, PROT_READ | PROT_WRITE);
+/* Where the one that was trimmed last begins; 0: none yet. */
+static _Atomic uintptr_t trimmed;
+
+/* Right below that, if it is free. */
+static void *map_below(size_t bytes, size_t align)
+{
+	uintptr_t start = atomic_load(&trimmed) - bytes;
+	long r;
+
+	if (start + bytes == 0 || start & (align - 1))
+		return NULL;
+	r = tmem_sys(SYS_mmap, start, bytes, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+			     MAP_FIXED_NOREPLACE,
+		     -1, 0);
+	if (r < 0 && r > -4096)
+		return NULL;
+	atomic_store(&trimmed, start);
+	return (void *)(uintptr_t)r;
+}
+
+static void *map_trimmed(size_t bytes, size_t align)
+{
+	char *raw = anon(bytes + align), *start;
+
 	if (!raw)
 		return NULL;
-	start = align_up(raw, align);
+	start = raw + gap(raw, align);
 	if (start > raw)
 		tmem_sys_unmap(raw, (size_t)(start - raw));
 	if (start < raw + align)
 		tmem_sys_unmap(start + bytes, (size_t)(raw + align - start));
+	atomic_store(&trimmed, (uintptr_t)start);
 	return start;
+}
+
+/* Behind a filler that ends at a multiple of align, if that is where `raw`
+ * would have ended. */
+static void *map_filled(char *raw, size_t bytes, size_t align)
+{
+	size_t filler_bytes = gap(raw + bytes, align);
+	char *filler = anon(filler_bytes);
+
+	raw = anon(bytes);
+	if (filler)
+		tmem_sys_unmap(filler, filler_bytes);
+	if (raw && gap(raw, align)) {
+		tmem_sys_unmap(raw, bytes);
+		raw = NULL;
+	}
+	return raw;
+}
+
+static void *map_aligned(size_t bytes, size_t align)
+{
+	char *start = map_below(bytes, align), *raw;
+
+	if (start)
+		return start;
+	raw = anon(bytes);
+	if (!raw || !gap(raw, align))
+		return raw;
+	tmem_sys_unmap(raw, bytes);
+	start = map_filled(raw, bytes, align);
+	return start ? start : map_trimmed(bytes, align);
 }
 
 static void *map(size_t bytes, size_t align)

@@ -23,7 +23,9 @@ void tmem_slot_seal(struct tmem_slot *slot)
 	slot->checksum = checksum(slot);
 }
 
-bool tmem_slot_is_whole(const struct tmem_slot *slot)
+bool tmem_slot_is_whole(const struct tmem_slot *slot, unsigned size)
 {
-	return slot->checksum == checksum(slot);
+	/* A damaged length must not lead beyond the slot. */
+	return sizeof(*slot) + slot->length <= size &&
+	       slot->checksum == checksum(slot);
 }

@@ -48,7 +48,7 @@ static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
 
 /* Computes the checksum of a slot that is otherwise filled in. */
 void tmem_slot_seal(struct tmem_slot *slot);
-/* True if the slot is as it was sealed. */
-bool tmem_slot_is_whole(const struct tmem_slot *slot);
+/* True if the slot, of `size` bytes, is as it was sealed. */
+bool tmem_slot_is_whole(const struct tmem_slot *slot, unsigned size);
 
 #endif

@@ -49,13 +49,14 @@ static inline long tmem_sys_close(int fd)
 }
 
 /* Private anonymous memory, or NULL. */
-static inline void *tmem_sys_map_anon(size_t bytes, int prot)
-{
-	long r = tmem_sys(SYS_mmap, 0, bytes, prot,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+void *tmem_sys_map_anon(size_t bytes, int prot);
 
-	return r < 0 && r > -4096 ? NULL : (void *)(uintptr_t)r;
-}
+/*
+ * From now on memory is asked for at this address and above, as long as that
+ * is free.  The pager keeps out of the program's way like this: a hole that
+ * the program made is the program's to map again.
+ */
+void tmem_sys_map_from(uintptr_t start);
 
 static inline long tmem_sys_unmap(void *start, size_t bytes)
 {

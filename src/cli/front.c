@@ -15,9 +15,12 @@
 
 #include "cli/cli.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -38,6 +41,29 @@ void tmem_front_signals(sigset_t *ret_set)
 		sigaddset(ret_set, passed[i]);
 	for (sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
 		sigaddset(ret_set, sig);
+}
+
+void tmem_front_let_go(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct dirent *entry;
+	int fd, flags;
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+	}
+	while (dir && (entry = readdir(dir))) {
+		fd = atoi(entry->d_name);
+		flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+	if (null >= 0)
+		close(null);
 }
 
 static void pass_on(int keeper_fd, const struct signalfd_siginfo *info)
@@ -121,6 +147,7 @@ int tmem_front_main(int keeper_fd, const sigset_t *original_mask)
 	sigset_t set;
 	int status;
 
+	tmem_front_let_go();
 	tmem_front_signals(&set);
 	sigaddset(&set, SIGCHLD);
 	fds[0].fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

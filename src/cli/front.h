@@ -24,6 +24,12 @@ struct tmem_front_message {
 
 /* The signals that a front process passes on. */
 void tmem_front_signals(sigset_t *ret_set);
+/*
+ * Closes what was inherited, but for standard error: it is not ours, and
+ * somebody may wait for the other end of a pipe to close.  Everything that we
+ * opened is close-on-exec.
+ */
+void tmem_front_let_go(void);
 /* Waits with the program; returns its exit status, or dies of its signal. */
 int tmem_front_main(int keeper_fd, const sigset_t *original_mask);
 

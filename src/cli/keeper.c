@@ -24,7 +24,6 @@
 #include "cli/proc.h"
 #include "cli/program.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -48,6 +47,7 @@
 #define TICK_NS		(100 * TMEM_MS)
 #define IDLE_TICK_NS	(1000 * TMEM_MS)
 #define SCAN_NS		(1 * TMEM_S)
+#define RESCAN_NS	(200 * TMEM_MS)
 #define WEIGH_NS	(10 * TMEM_S)
 #define OTHERS_GRACE_NS (100 * TMEM_MS)
 #define PAGER_GRACE_NS	(10 * TMEM_S)
@@ -178,6 +178,8 @@ static void become_program(struct tmem_keeper *k, int error_fd,
 	int error = -tmem_program_set_environment(k->pager_path, k->tree_name);
 
 	if (!error) {
+		if (k->sigchld_ignored)
+			signal(SIGCHLD, SIG_IGN);
 		sigprocmask(SIG_SETMASK, original_mask, NULL);
 		execvp(argv[0], argv);
 		error = errno;
@@ -206,33 +208,6 @@ static int start_program(struct tmem_keeper *k, const sigset_t *original_mask)
 	return error;
 }
 
-/*
- * What we inherited is not ours: somebody may wait for the other end of a
- * pipe to close.  Everything that we opened is close-on-exec.
- */
-static void let_go(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	struct dirent *entry;
-	int fd, flags;
-
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-	}
-	while (dir && (entry = readdir(dir))) {
-		fd = atoi(entry->d_name);
-		flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
-			close(fd);
-	}
-	if (dir)
-		closedir(dir);
-	if (null >= 0)
-		close(null);
-}
-
 static void become_keeper(struct tmem_keeper *k)
 {
 	struct rlimit files;
@@ -243,13 +218,13 @@ static void become_keeper(struct tmem_keeper *k)
 	setsid();
 	if (chdir("/") < 0)
 		TMEM_ASSERT(errno == EACCES);
-	let_go();
+	tmem_front_let_go();
 	prctl(PR_SET_NAME, TMEM_KEEPER_COMM);
-	/* Three descriptors a process, and one in flight. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	k->spare_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -313,10 +288,16 @@ static uint64_t ns_of(const struct timeval *tv)
 	return (uint64_t)tv->tv_sec * TMEM_S + (uint64_t)tv->tv_usec * 1000;
 }
 
-static bool is_pager(const struct tmem_keeper *k, pid_t pid)
+static bool is_pager(struct tmem_keeper *k, pid_t pid)
 {
 	int i;
 
+	for (i = 0; i < TMEM_GONE_PAGERS; i++) {
+		if (k->gone_pagers[i] != pid)
+			continue;
+		k->gone_pagers[i] = 0;
+		return true;
+	}
 	for (i = 0; i < TMEM_MAX_CONNS; i++)
 		if (k->conns[i].fd >= 0 && k->conns[i].pid == pid)
 			return true;
@@ -447,6 +428,16 @@ static uint64_t activity(const struct tmem_keeper *k)
 	return sum;
 }
 
+static void scan(struct tmem_keeper *k, uint64_t now)
+{
+	bool again = tmem_outside_scan(k);
+
+	look_at_main(k);
+	/* At most one per cent of a CPU. */
+	k->next_scan_ns = now + (again ? RESCAN_NS : SCAN_NS) +
+			  100 * (tmem_keeper_now_ns() - now);
+}
+
 static void tick(struct tmem_keeper *k, uint64_t now)
 {
 	uint64_t sum = activity(k);
@@ -462,18 +453,15 @@ static void tick(struct tmem_keeper *k, uint64_t now)
 		weigh(k);
 		k->next_weigh_ns = now + WEIGH_NS;
 	}
-	if (now >= k->next_scan_ns && !k->told) {
-		tmem_outside_scan(k);
-		look_at_main(k);
-		/* At most one per cent of a CPU. */
-		k->next_scan_ns =
-			now + SCAN_NS + 100 * (tmem_keeper_now_ns() - now);
-	}
+	if (now >= k->next_scan_ns && !k->told)
+		scan(k, now);
 	k->last_tick_ns = now;
 	k->next_tick_ns =
 		now + (waiting				     ? FAST_TICK_NS
 		       : busy || (k->main_ended && !k->told) ? TICK_NS
 							     : IDLE_TICK_NS);
+	if (k->next_tick_ns > k->next_scan_ns && !k->told)
+		k->next_tick_ns = k->next_scan_ns;
 }
 
 static void dispatch(struct tmem_keeper *k, const struct epoll_event *e)
@@ -512,23 +500,26 @@ static void serve(struct tmem_keeper *k)
 {
 	/* One at a time: handling one may close what the next one names. */
 	struct epoll_event e;
+	bool drained = false;
 	uint64_t now;
 	int timeout, n;
 
 	reap_children(k);
 	while (!k->done) {
 		now = tmem_keeper_now_ns();
-		timeout =
-			now >= k->next_tick_ns
-				? 0
-				: (int)((k->next_tick_ns - now) / TMEM_MS) + 1;
+		timeout = 0;
+		if (drained && now < k->next_tick_ns)
+			timeout = (int)((k->next_tick_ns - now) / TMEM_MS) + 1;
 		n = epoll_wait(k->epoll_fd, &e, 1, timeout);
 		if (n > 0)
 			dispatch(k, &e);
+		drained = n <= 0;
 		now = tmem_keeper_now_ns();
 		if (now >= k->next_tick_ns)
 			tick(k, now);
-		check_end(k, now);
+		/* Not while there is something left to be heard. */
+		if (drained)
+			check_end(k, now);
 	}
 }
 

@@ -40,7 +40,8 @@
 
 enum {
 	TMEM_MAX_CONNS = 2 * TMEM_TREE_SLOTS,
-	TMEM_MAX_OUTSIDE = 64
+	TMEM_MAX_OUTSIDE = 64,
+	TMEM_GONE_PAGERS = 256
 };
 
 struct tmem_keeper_conn {
@@ -111,8 +112,10 @@ struct tmem_keeper {
 	int signal_fd;
 	int front_fd;  /* -1 once it has gone */
 	int report_fd; /* -1: standard error */
+	int spare_fd;  /* given up for a moment when descriptors run out */
 	uid_t uid;
 
+	bool sigchld_ignored; /* by our caller, so by the program too */
 	pid_t main_pid;
 	int main_pid_fd; /* --exec only, else -1 */
 	bool main_ended;
@@ -150,6 +153,10 @@ struct tmem_keeper {
 	unsigned nr_outside_kinds;
 	struct tmem_keeper_seen *seen;
 	unsigned nr_seen, max_seen;
+
+	/* Pagers whose connection has closed; they are reaped soon. */
+	pid_t gone_pagers[TMEM_GONE_PAGERS];
+	unsigned nr_gone_pagers;
 
 	struct tmem_keeper_slot slots[TMEM_TREE_SLOTS];
 	struct tmem_keeper_conn conns[TMEM_MAX_CONNS];
@@ -224,7 +231,8 @@ void tmem_outside_note(struct tmem_keeper *k, pid_t pid, const char *comm,
 		       uint32_t reason);
 /* A pager speaks for this process: it is inside. */
 void tmem_outside_forget(struct tmem_keeper *k, pid_t pid);
-void tmem_outside_scan(struct tmem_keeper *k);
+/* True if there is one to be looked at again soon. */
+bool tmem_outside_scan(struct tmem_keeper *k);
 
 /* report.c */
 /*

@@ -2,7 +2,7 @@
 /* The tmem command: finds the subcommand. */
 #include "cli/cli.h"
 
-#include <stdarg.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,46 +20,6 @@ static const struct {
 enum {
 	NR_COMMANDS = sizeof(commands) / sizeof(*commands)
 };
-
-/* One write, so that lines of several processes do not mix. */
-static void print_line(const char *format, va_list args)
-{
-	char line[4096];
-	int n, i, start;
-
-	start = snprintf(line, sizeof(line), "tmem: ");
-	n = vsnprintf(line + start, sizeof(line) - (size_t)start - 1, format,
-		      args);
-	n = n < 0 ? start : n + start;
-	if (n > (int)sizeof(line) - 2)
-		n = (int)sizeof(line) - 2;
-	for (i = 0; i < n; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
-			line[i] = '?';
-	line[n++] = '\n';
-	/* There is nowhere to report a failure to. */
-	if (write(STDERR_FILENO, line, (size_t)n) != n)
-		return;
-}
-
-int tmem_cli_fail(int status, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	print_line(format, args);
-	va_end(args);
-	return status;
-}
-
-void tmem_cli_warn(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	print_line(format, args);
-	va_end(args);
-}
 
 static int print_help(void)
 {
@@ -110,10 +70,26 @@ static int help(int argc, char **argv)
 	return run_command(2, args);
 }
 
+/*
+ * A caller that closed one of these: what we open must not take its place.
+ * The program gets it closed, as its caller meant it.
+ */
+static void occupy_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const char *first = argc > 1 ? argv[1] : "";
 
+	occupy_standard_descriptors();
 	if (argc < 2)
 		return tmem_cli_fail(TMEM_EXIT_FAIL,
 				     "no command; `tmem --help' lists them");

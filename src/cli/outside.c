@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A pager needs a moment to start; two looks are at least a second apart. */
+/* A pager needs a moment to start. */
 enum {
 	ENOUGH_LOOKS = 2
 };
@@ -204,7 +204,8 @@ static bool has_pager_or_is_one(const struct tmem_keeper *k, pid_t pid)
 	return false;
 }
 
-static void look_at(struct tmem_keeper *k, const struct tmem_proc *proc)
+/* True if it is worth another look. */
+static bool look_at(struct tmem_keeper *k, const struct tmem_proc *proc)
 {
 	struct tmem_keeper_seen *seen;
 
@@ -212,16 +213,19 @@ static void look_at(struct tmem_keeper *k, const struct tmem_proc *proc)
 	if (!seen)
 		seen = add_seen(k, proc->pid, proc->start_time);
 	if (!seen)
-		return;
+		return false;
 	seen->present = true;
 	if (has_pager_or_is_one(k, proc->pid)) {
 		seen->looks = 0;
-		return;
+		return false;
 	}
-	if (seen->known || ++seen->looks < ENOUGH_LOOKS)
-		return;
+	if (seen->known)
+		return false;
+	if (++seen->looks < ENOUGH_LOOKS)
+		return true;
 	seen->known = true;
 	count(k, proc->pid, proc->comm, TMEM_NOT_PAGED_ENV);
+	return false;
 }
 
 static void drop_absent(struct tmem_keeper *k)
@@ -237,9 +241,10 @@ static void drop_absent(struct tmem_keeper *k)
 	k->nr_seen = n;
 }
 
-void tmem_outside_scan(struct tmem_keeper *k)
+bool tmem_outside_scan(struct tmem_keeper *k)
 {
 	struct scan s = { 0 };
+	bool again = false;
 	unsigned i;
 
 	tmem_proc_for_each(collect, &s);
@@ -249,9 +254,10 @@ void tmem_outside_scan(struct tmem_keeper *k)
 		for (i = 0; i < s.nr; i++)
 			if (s.inside[i] && s.procs[i].state != 'Z' &&
 			    !is_keeper(&s.procs[i]))
-				look_at(k, &s.procs[i]);
+				again |= look_at(k, &s.procs[i]);
 		drop_absent(k);
 	}
 	free(s.inside);
 	free(s.procs);
+	return again;
 }

@@ -68,12 +68,12 @@ static void gather(const struct tmem_keeper *k, struct report *r)
 			   : 0;
 }
 
-/* Without trailing comma or newline problems: one line of the text form. */
+/* One line of the text form. */
 static void line(FILE *out, const char *title, const char *format, ...)
 {
 	va_list args;
 
-	fprintf(out, "tmem: %-9s", title);
+	fprintf(out, "tmem: %-10s", title);
 	va_start(args, format);
 	vfprintf(out, format, args);
 	va_end(args);
@@ -101,8 +101,10 @@ static void text_end(const struct report *r, FILE *out)
 	else if (k->main_ended)
 		snprintf(how, sizeof(how), "killed by signal %d",
 			 WTERMSIG(k->main_status));
-	line(out, "program", "%s: %s after %.2f s, %.2f s of CPU", name, how,
-	     r->wall_seconds, r->cpu_seconds);
+	line(out, "program",
+	     "%s: %s after %.2f s, CPU %.2f s and %.2f s paging", name, how,
+	     r->wall_seconds, r->cpu_seconds,
+	     seconds(get(&r->totals.counters.pager_cpu_ns)));
 	if (r->nr_living)
 		line(out, "", "%u of its processes live on, still paged",
 		     r->nr_living);

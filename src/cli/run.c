@@ -157,6 +157,8 @@ static int run_as_program(struct tmem_keeper *k, int fds[2],
 				     "--exec");
 	error = -tmem_program_set_environment(k->pager_path, k->tree_name);
 	if (!error) {
+		if (k->sigchld_ignored)
+			signal(SIGCHLD, SIG_IGN);
 		sigprocmask(SIG_SETMASK, original_mask, NULL);
 		execvp(argv[0], argv);
 		error = errno;
@@ -191,6 +193,8 @@ int tmem_run_main(int argc, char **argv)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return fail_fork();
+	/* Ignored, it would cost us the program's status. */
+	keeper.sigchld_ignored = signal(SIGCHLD, SIG_DFL) == SIG_IGN;
 	/* Nothing may be lost between here and the loop that passes it on. */
 	tmem_front_signals(&passed);
 	sigaddset(&passed, SIGCHLD);

@@ -23,6 +23,7 @@
 #include "cli/proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -34,6 +35,24 @@ enum {
 	MAX_FDS = 8
 };
 
+static bool is_of_tree(const struct tmem_keeper *k, pid_t pid)
+{
+	return tmem_proc_descends(pid, getpid()) ||
+	       (k->main_pid > 0 && tmem_proc_descends(pid, k->main_pid));
+}
+
+/* Without a descriptor to accept it by, a peer would wait for ever. */
+static void turn_away(struct tmem_keeper *k)
+{
+	if (k->spare_fd < 0)
+		return;
+	close(k->spare_fd);
+	k->spare_fd = accept(k->listen_fd, NULL, NULL);
+	if (k->spare_fd >= 0)
+		close(k->spare_fd);
+	k->spare_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
 void tmem_serve_accept(struct tmem_keeper *k)
 {
 	struct ucred cred;
@@ -42,12 +61,17 @@ void tmem_serve_accept(struct tmem_keeper *k)
 	int fd;
 
 	fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE)
+			turn_away(k);
 		return;
+	}
 	for (i = 0; i < TMEM_MAX_CONNS && k->conns[i].fd >= 0; i++)
 		;
 	if (i == TMEM_MAX_CONNS ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ||
+	    /* Strangers may not fill the table. */
+	    (i >= TMEM_MAX_CONNS / 2 && !is_of_tree(k, cred.pid)) ||
 	    tmem_keeper_watch(k, fd, TMEM_EVENT_CONN, i) < 0) {
 		close(fd);
 		return;
@@ -64,16 +88,12 @@ static void drop(struct tmem_keeper *k, unsigned conn)
 	int slot = c->slot;
 
 	close(c->fd);
+	if (slot != TMEM_TREE_NO_SLOT)
+		k->gone_pagers[k->nr_gone_pagers++ % TMEM_GONE_PAGERS] = c->pid;
 	c->fd = -1;
 	c->slot = TMEM_TREE_NO_SLOT;
 	if (slot != TMEM_TREE_NO_SLOT)
 		tmem_slots_pager_gone(k, slot);
-}
-
-static bool is_of_tree(const struct tmem_keeper *k, pid_t pid)
-{
-	return tmem_proc_descends(pid, getpid()) ||
-	       (k->main_pid > 0 && tmem_proc_descends(pid, k->main_pid));
 }
 
 static bool is_vouched_for(const struct tmem_keeper *k, int slot)

@@ -26,7 +26,7 @@ static void check_reference(struct walk *w, const struct tmem_slot *slot)
 		       !(tmem_arena_span(&w->store->arena, target)->free >>
 				 target % TMEM_SPAN_SLOTS &
 			 1));
-	TMEM_INVARIANT("C4", tmem_slot_is_whole(data));
+	TMEM_INVARIANT("C4", tmem_arena_is_whole(&w->store->arena, target));
 	TMEM_INVARIANT("C4", tmem_slot_form(data) == TMEM_FORM_LZ4 ||
 				     tmem_slot_form(data) == TMEM_FORM_RAW);
 }
@@ -39,7 +39,7 @@ static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
 	struct tmem_key key;
 	uint32_t *entry;
 
-	TMEM_INVARIANT("C1", tmem_slot_is_whole(slot));
+	TMEM_INVARIANT("C1", tmem_arena_is_whole(&store->arena, handle));
 	object = tmem_object_nr(store, slot->object);
 	TMEM_INVARIANT("C1", slot->pool == object->pool);
 	key = tmem_key_of(store, object->pool, &object->id, slot->index);

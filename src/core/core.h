@@ -66,7 +66,7 @@ enum {
 };
 
 /* Below this a store is not worth 64 index pages. */
-#define TMEM_MANY_SHARDS_BYTES (256ull << 20)
+#define TMEM_MANY_SHARDS_BYTES (4ull << 30)
 /* Marks a reference as an object record's number. */
 #define TMEM_REF_OBJECT 0x80000000u
 

@@ -168,24 +168,23 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 uint32_t tmem_object_add_page(struct tmem_store *store,
 			      const struct tmem_key *key, unsigned length)
 {
-	struct tmem_shard *shard = key->shard;
 	uint32_t nr, handle;
 	struct tmem_slot *slot;
 
-	nr = tmem_object_find(store, shard, key->pool, key->object);
+	nr = tmem_object_find(store, key->shard, key->pool, key->object);
 	if (!nr)
 		nr = create_object(store, key);
 	if (!nr)
 		return 0;
 	handle = tmem_arena_alloc(&store->arena, length);
-	if (handle && !tmem_index_insert(&shard->index, &store->meta, key->hash,
-					 handle)) {
+	if (handle && !tmem_index_insert(&key->shard->index, &store->meta,
+					 key->hash, handle)) {
 		tmem_arena_release(&store->arena, handle);
 		handle = 0;
 	}
 	if (!handle) {
 		if (!tmem_object_nr(store, nr)->nr_pages)
-			free_object(store, shard, nr);
+			free_object(store, key->shard, nr);
 		return 0;
 	}
 	slot = tmem_arena_slot(&store->arena, handle);

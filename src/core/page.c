@@ -149,19 +149,17 @@ int tmem_page_store(struct tmem_store *store, tmem_pool_id pool,
 	return r;
 }
 
-/* The slot that has the page's data: itself, or what it refers to. */
-static const struct tmem_slot *data_slot(const struct tmem_store *store,
-					 uint32_t handle)
+/* The handle of the slot that has the page's data; 0: damaged. */
+static uint32_t data_handle(const struct tmem_store *store, uint32_t handle)
 {
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
-	uint32_t target;
 
+	if (!tmem_arena_is_whole(&store->arena, handle))
+		return 0;
 	if (tmem_slot_form(slot) != TMEM_FORM_REF)
-		return slot;
-	if (!tmem_slot_is_whole(slot))
-		return NULL;
-	memcpy(&target, slot->data, sizeof(target));
-	return tmem_arena_slot(&store->arena, target);
+		return handle;
+	memcpy(&handle, slot->data, sizeof(handle));
+	return tmem_arena_is_whole(&store->arena, handle) ? handle : 0;
 }
 
 /*
@@ -175,15 +173,17 @@ static int read_page(struct tmem_store *store, tmem_pool_id pool,
 	const struct tmem_codec *codec;
 	const struct tmem_slot *slot;
 	const uint32_t *entry;
+	uint32_t handle;
 
 	if (!tmem_pool_is_live(store, pool))
 		return TMEM_MISS;
 	entry = tmem_object_find_page(store, key);
 	if (!entry)
 		return TMEM_MISS;
-	slot = data_slot(store, *entry);
-	if (!slot || !tmem_slot_is_whole(slot))
+	handle = data_handle(store, *entry);
+	if (!handle)
 		return -EIO;
+	slot = tmem_arena_slot(&store->arena, handle);
 	codec = tmem_codec_of(tmem_slot_form(slot));
 	if (!codec)
 		return -EIO;

@@ -120,18 +120,6 @@ static uint64_t swapfile_used_pages(void *dev)
 
 /* Opening, forking, closing */
 
-static void set_up_ring(struct tmem_swapfile *f)
-{
-	if (f->no_uring || io_uring_queue_init(f->depth, &f->ring, 0) < 0)
-		return;
-	/* A child that shared the ring's memory would disturb ours. */
-	if (io_uring_ring_dontfork(&f->ring) < 0) {
-		io_uring_queue_exit(&f->ring);
-		return;
-	}
-	f->ring_up = true;
-}
-
 static void set_up_direct(struct tmem_swapfile *f)
 {
 	_Alignas(TMEM_PAGE_SIZE) char buffer[TMEM_PAGE_SIZE];
@@ -264,7 +252,7 @@ int tmem_swapfile_open(const struct tmem_swapfile_options *options,
 	}
 	if (!options->no_direct)
 		set_up_direct(f);
-	set_up_ring(f);
+	tmem_swapfile_ring_open(f);
 	*ret_file = f;
 	return 0;
 }
@@ -293,10 +281,7 @@ int tmem_swapfile_reopen(struct tmem_swapfile *f, int file_fd, int map_fd,
 	f->file_fd = file_fd;
 	f->map_fd = map_fd;
 	f->collecting = false;
-	f->ring_broken = false;
-	f->ring_up = false;
-	memset(&f->ring, 0, sizeof(f->ring));
-	set_up_ring(f);
+	tmem_swapfile_ring_open(f);
 	return 0;
 }
 
@@ -306,8 +291,7 @@ static void swapfile_close(void *dev)
 
 	while (f->in_flight != 0)
 		tmem_swapfile_reap(f, true);
-	if (f->ring_up)
-		io_uring_queue_exit(&f->ring);
+	tmem_swapfile_ring_close(f);
 	tmem_swapmap_drop_all(&f->map);
 	tmem_swapmap_close(&f->map);
 	unmap_all(f);
@@ -333,13 +317,7 @@ void tmem_swapfile_for_each_mapping(const struct tmem_swapfile *f,
 	fn(arg, f->sums, sums_bytes(f));
 	fn(arg, f->map.header, f->map.map_bytes);
 	fn(arg, (void *)f->map.bits, f->map.bits_bytes);
-	if (f->ring_up) {
-		fn(arg, f->ring.sq.ring_ptr, f->ring.sq.ring_sz);
-		fn(arg, f->ring.sq.sqes,
-		   f->ring.sq.ring_entries * sizeof(struct io_uring_sqe));
-		if (f->ring.cq.ring_ptr != f->ring.sq.ring_ptr)
-			fn(arg, f->ring.cq.ring_ptr, f->ring.cq.ring_sz);
-	}
+	tmem_swapfile_ring_for_each_mapping(f, fn, arg);
 }
 
 void tmem_swapfile_check(struct tmem_swapfile *f)

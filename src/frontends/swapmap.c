@@ -111,15 +111,22 @@ static uint64_t total_bytes(uint64_t capacity, unsigned max_users)
 	return bits_offset(capacity) + max_users * bits_stride(capacity);
 }
 
+/* Over a reservation: see tmem_sys_map_from(). */
 static void *map_shared(int fd, uint64_t offset, size_t bytes)
 {
-	long r = tmem_sys(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
-			  MAP_SHARED, fd, offset);
+	void *start = tmem_sys_map_anon(bytes, PROT_NONE);
+	long r;
 
-	if (r < 0 && r > -4096)
+	if (!start)
 		return NULL;
-	tmem_sys_madvise((void *)r, bytes, MADV_NOHUGEPAGE);
-	return (void *)r;
+	r = tmem_sys(SYS_mmap, start, bytes, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_FIXED, fd, offset);
+	if (r < 0 && r > -4096) {
+		tmem_sys_unmap(start, bytes);
+		return NULL;
+	}
+	tmem_sys_madvise(start, bytes, MADV_NOHUGEPAGE);
+	return start;
 }
 
 int tmem_swapmap_create(uint64_t max_pages, unsigned max_users)
@@ -295,8 +302,7 @@ static bool find_free(const struct tmem_swapmap *map, uint64_t from,
 		      uint64_t to, uint64_t *ret_slot)
 {
 	for (uint64_t slot = from; slot < to; slot++) {
-		if (atomic_load_explicit(&map->refs[slot],
-					 memory_order_relaxed) == 0) {
+		if (map->refs[slot] == 0) {
 			*ret_slot = slot;
 			return true;
 		}
@@ -313,7 +319,6 @@ static void chunk_is_full(struct tmem_swapmap *map, uint64_t start)
 	uint64_t chunk = start / CHUNK, slot;
 
 	atomic_fetch_or(&map->full[chunk / 64], 1ull << (chunk % 64));
-	atomic_thread_fence(memory_order_seq_cst);
 	if (find_free(map, chunk * CHUNK, chunk_limit(map, start), &slot))
 		chunk_not_full(map, start);
 }

@@ -29,7 +29,7 @@ enum {
 #define NS_PER_MS 1000000ull
 /* How fast one CPU touches new memory: 2.7 GB/s measured, with room. */
 #define GROW_PAGES_PER_MS 1024ull
-#define TICK_MIN_NS	  (2 * NS_PER_MS)
+#define TICK_MIN_NS	  (1 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
 
@@ -67,21 +67,23 @@ static bool stuck(const struct tmem_pager *pager)
 	       tmem_clock_ticks() < pager->full_until_ticks;
 }
 
-static int64_t evict_down(struct tmem_handler *me, int64_t goal,
-			  int64_t limit)
+/*
+ * Evicts until the use is at the goal, at most `limit` pages; where all
+ * frames wait for the swap file, so do we.
+ */
+static void evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 {
 	struct tmem_pager *pager = me->pager;
 	int64_t done = 0;
 
 	while (tmem_budget_usage_pages(pager) > goal && done < limit &&
-	       !stuck(pager)) {
+	       !stuck(pager) && !atomic_load(&pager->fork_mode)) {
 		unsigned n = tmem_evict_some(pager, me, FRAME_GROUP);
 
-		if (!n)
+		if (!n && !tmem_evict_wait(pager))
 			break;
 		done += n;
 	}
-	return done;
 }
 
 void tmem_budget_after_fault(struct tmem_handler *me)
@@ -110,7 +112,7 @@ void tmem_budget_reclaim(struct tmem_handler *me)
 	    tmem_budget_usage_pages(pager) <= grant)
 		return;
 	/* The program outruns us: we go first until it fits again. */
-	raised = !pager->rt_priority &&
+	raised = me != &pager->ticker && !pager->rt_priority &&
 		 tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo) == 0;
 	evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX);
 	if (raised)
@@ -249,8 +251,8 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		int64_t near = (int64_t)(GROW_PAGES_PER_MS * 5) *
 			       pager->nr_handlers;
 
-		if (near > grant / 4)
-			near = grant / 4;
+		if (near > (grant + avail) / 4)
+			near = (grant + avail) / 4;
 		if (usage + near < grant + avail)
 			return;
 	} else {

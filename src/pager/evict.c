@@ -397,6 +397,26 @@ void tmem_evict_reap(struct tmem_pager *pager, bool wait)
 	} while (group);
 }
 
+bool tmem_evict_wait(struct tmem_pager *pager)
+{
+	unsigned i, writing = 0, free = 0;
+
+	if (!pager->swapfile)
+		return false;
+	tmem_lock_acquire(&pager->lock);
+	for (i = 0; i < FRAME_GROUPS_RW; i++) {
+		const struct tmem_frame_group *group = &pager->frames.group[i];
+
+		free += !group->busy;
+		writing += group->busy && !group->owned;
+	}
+	tmem_lock_release(&pager->lock);
+	if (free || !writing)
+		return false;
+	tmem_evict_reap(pager, true);
+	return true;
+}
+
 /* Moves pages out into a group; NULL if none could be. */
 static struct tmem_frame_group *
 move_out(struct tmem_pager *pager, unsigned nr)

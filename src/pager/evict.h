@@ -27,4 +27,7 @@ unsigned tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
 /* Finishes writes that are done; with `wait`, at least one if any. */
 void tmem_evict_reap(struct tmem_pager *pager, bool wait);
 
+/* If no frame is free because of writes, waits for one; else false. */
+bool tmem_evict_wait(struct tmem_pager *pager);
+
 #endif

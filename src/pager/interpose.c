@@ -52,6 +52,7 @@ static struct {
 			    const posix_spawnattr_t *, char *const[],
 			    char *const[]);
 	int (*mutex_init)(pthread_mutex_t *, const pthread_mutexattr_t *);
+	int (*getrobust)(const pthread_mutexattr_t *, int *);
 } real;
 
 /* dlsym gives a data pointer; the way POSIX says to make it a function. */
@@ -70,6 +71,7 @@ __attribute__((constructor(101))) static void find_real(void)
 	find(&real.posix_spawn, "posix_spawn");
 	find(&real.posix_spawnp, "posix_spawnp");
 	find(&real.mutex_init, "pthread_mutex_init");
+	find(&real.getrobust, "pthread_mutexattr_getrobust");
 }
 
 /* Raw result to libc's: -1 and errno. */
@@ -344,7 +346,7 @@ EXPORT int pthread_mutex_init(pthread_mutex_t *mutex,
 {
 	int robust = PTHREAD_MUTEX_STALLED;
 
-	if (attr && pthread_mutexattr_getrobust(attr, &robust) == 0 &&
+	if (attr && real.getrobust && real.getrobust(attr, &robust) == 0 &&
 	    robust == PTHREAD_MUTEX_ROBUST)
 		ask_for_range(GATE_PIN, (uintptr_t)mutex, sizeof(*mutex));
 	return real.mutex_init(mutex, attr);

@@ -184,6 +184,7 @@ struct tmem_pager {
 	uint8_t *maps_buffer;
 	struct tmem_range *excluded;
 	void *regions;
+	struct tmem_range *runs;
 	uint64_t fetch[PAGER_MAX_FETCH]; /* pinned, but out: pin.h */
 	unsigned nr_fetch;
 	uint32_t touch_word;

@@ -17,7 +17,9 @@ enum {
 	MAPS_BUFFER = 64 << 10,
 	MAX_EXCLUDED = 8192,
 	SMALL_BYTES = 64 << 10,
-	SCAN_REGIONS = 256
+	BSS_BYTES = 1 << 20,
+	SCAN_REGIONS = 256,
+	MAX_RUNS = 32768 /* more mappings than that stay out */
 };
 
 /* Set by the linker: our own data, which lies in anonymous memory in part. */
@@ -30,8 +32,14 @@ struct scan {
 	struct tmem_range *excluded;
 	unsigned nr_excluded;
 	uint64_t small_bytes; /* left out as small */
-	/* Adjacent pieces are registered in one go. */
-	struct tmem_range run;
+	uint64_t file_end;    /* where the last file's mapping ended */
+	/*
+	 * Adjacent pieces as one.  Collected first and registered when the
+	 * whole map was read: registering makes new tables, and those must
+	 * not be taken for the program's memory.
+	 */
+	struct tmem_range *runs;
+	unsigned nr_runs;
 	struct page_region *regions;
 	/* Adopting: everything up to here is known to be mapped or dropped. */
 	bool adopt;
@@ -45,7 +53,9 @@ int tmem_region_init(struct tmem_pager *pager)
 							sizeof(*pager->excluded));
 	pager->regions = tmem_pager_map(pager, SCAN_REGIONS *
 						       sizeof(struct page_region));
-	return pager->maps_buffer && pager->excluded && pager->regions ?
+	pager->runs = tmem_pager_map(pager, MAX_RUNS * sizeof(*pager->runs));
+	return pager->maps_buffer && pager->excluded && pager->regions &&
+			       pager->runs ?
 		       0 :
 		       -ENOMEM;
 }
@@ -160,13 +170,9 @@ static void drop_unmapped(struct scan *s, uint64_t until)
 					 tmem_vpn(until));
 }
 
-static void flush_run(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
+static void register_run(struct scan *s, uint64_t start, uint64_t end)
+	TMEM_REQUIRES(&s->pager->lock)
 {
-	uint64_t start = s->run.start, end = s->run.end;
-
-	s->run = (struct tmem_range){ 0, 0 };
-	if (start == end)
-		return;
 	drop_unmapped(s, start);
 	s->adopted = end;
 	if (register_range(s->pager, start, end) < 0) {
@@ -181,20 +187,19 @@ static void flush_run(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
 }
 
 static void add_piece(struct scan *s, uint64_t start, uint64_t end)
-	TMEM_REQUIRES(&s->pager->lock)
 {
+	struct tmem_range *last = s->nr_runs ? &s->runs[s->nr_runs - 1] : NULL;
+
 	if (start >= end)
 		return;
-	if (s->run.end != start) {
-		flush_run(s);
-		s->run.start = start;
-	}
-	s->run.end = end;
+	if (last && last->end == start)
+		last->end = end;
+	else if (s->nr_runs < MAX_RUNS)
+		s->runs[s->nr_runs++] = (struct tmem_range){ start, end };
 }
 
 /* What remains of a mapping without the excluded ranges. */
 static void add_mapping(struct scan *s, uint64_t start, uint64_t end)
-	TMEM_REQUIRES(&s->pager->lock)
 {
 	unsigned lo = 0, hi = s->nr_excluded;
 
@@ -216,7 +221,6 @@ static void add_mapping(struct scan *s, uint64_t start, uint64_t end)
 
 /* "start-end perms offset dev inode  name" */
 static void parse_line(struct scan *s, const char *p)
-	TMEM_REQUIRES(&s->pager->lock)
 {
 	uint64_t start = tmem_procfs_hex(&p), end, inode;
 	const char *perms;
@@ -234,6 +238,11 @@ static void parse_line(struct scan *s, const char *p)
 	inode = tmem_procfs_decimal(&p);
 	while (*p == ' ')
 		p++;
+	if (inode)
+		s->file_end = end;
+	/* The end of a library's data: libc's serves us, too. */
+	if (start == s->file_end && end - start < BSS_BYTES)
+		return;
 	if (inode || perms[3] != 'p' ||
 	    (*p == '[' && memcmp(p, "[heap]", 6) != 0 &&
 	     memcmp(p, "[anon:", 6) != 0))
@@ -247,7 +256,7 @@ static void parse_line(struct scan *s, const char *p)
 	add_mapping(s, start, end);
 }
 
-static int parse_maps(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
+static int parse_maps(struct scan *s)
 {
 	char *buffer = (char *)s->pager->maps_buffer;
 	long fd = tmem_sys(SYS_open, "/proc/self/maps", O_RDONLY | O_CLOEXEC,
@@ -256,6 +265,8 @@ static int parse_maps(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
 
 	if (fd < 0)
 		return (int)fd;
+	s->nr_runs = 0;
+	s->small_bytes = 0;
 	for (;;) {
 		char *line = buffer, *nl;
 
@@ -277,7 +288,6 @@ static int parse_maps(struct scan *s) TMEM_REQUIRES(&s->pager->lock)
 			have = 0; /* a line longer than any path */
 	}
 	tmem_sys_close((int)fd);
-	flush_run(s);
 	return n < 0 ? (int)n : 0;
 }
 
@@ -293,8 +303,10 @@ static void scan(struct tmem_pager *pager, bool adopt)
 	struct scan s = { .pager = pager,
 			  .excluded = pager->excluded,
 			  .regions = pager->regions,
+			  .runs = pager->runs,
 			  .adopt = adopt };
 	uint64_t small_limit = atomic_load(&pager->slot->grant_bytes) / 16;
+	unsigned i;
 
 	tmem_lock_acquire(&pager->lock);
 	if (atomic_load(&pager->fork_mode) || pager->scans_off) {
@@ -306,9 +318,10 @@ static void scan(struct tmem_pager *pager, bool adopt)
 	parse_maps(&s);
 	if (!pager->small_too && s.small_bytes > small_limit) {
 		pager->small_too = true;
-		s.adopted = 0;
 		parse_maps(&s);
 	}
+	for (i = 0; i < s.nr_runs; i++)
+		register_run(&s, s.runs[i].start, s.runs[i].end);
 	if (adopt)
 		drop_unmapped(&s, 1ull << 47);
 	atomic_store(&pager->slot->unpageable_bytes,

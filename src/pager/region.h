@@ -5,8 +5,8 @@
  * Private anonymous memory is, whoever allocated it: heaps, stacks of
  * threads, arenas, reserves that are not accessible yet.  Left out: our own,
  * files and shared memory, the main stack, ranges that the program wants
- * wiped in children, and small ranges (hot by nature) unless there are very
- * many of them.
+ * wiped in children, the anonymous end of a library's data (libc's must stay),
+ * and small ranges (hot by nature) unless there are very many of them.
  *
  * A scan registers what is new and puts pages that were filled before into
  * the table.  It also pins what the kernel touches where no fault can be

@@ -28,7 +28,18 @@
 #include "serve.h"
 #include "process.h"
 
-enum { SWAP_DEPTH = 128, KCMP_VM = 1, SLOW_TICKS = 10 };
+enum {
+	SWAP_DEPTH = 128,
+	KCMP_VM = 1,
+	SLOW_TICKS = 10,
+	PIN_PERIOD_NS = 5000000
+};
+
+/*
+ * Where our memory goes: between what programs, their libraries, and the
+ * usual runtimes and sanitizers use.
+ */
+#define MAP_FROM 0x300000000000ul
 
 struct tmem_pager *tmem_pager;
 
@@ -215,9 +226,12 @@ static void tick_forever(struct tmem_pager *pager)
 	struct pollfd fds[2] = { { .fd = pager->wake_fd, .events = POLLIN },
 				 { .fd = pager->program_pidfd,
 				   .events = POLLIN } };
+	struct sched_param fifo = { .sched_priority = 1 };
 	unsigned ticks = 0;
-	uint64_t count, ns;
+	uint64_t count, ns, pinned_ns = 0;
 
+	/* Late ticks are memory over the budget: B4. */
+	tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo);
 	for (;;) {
 		struct timespec ts = { 0, 0 };
 
@@ -229,7 +243,10 @@ static void tick_forever(struct tmem_pager *pager)
 		}
 		if (atomic_load(&pager->armed) &&
 		    !atomic_load(&pager->fork_mode)) {
-			tmem_region_pin_threads(pager);
+			if (tmem_sys_now_ns() - pinned_ns > PIN_PERIOD_NS) {
+				tmem_region_pin_threads(pager);
+				pinned_ns = tmem_sys_now_ns();
+			}
 			tmem_related_unshare(pager);
 		}
 		ts.tv_nsec = (long)ns;
@@ -416,6 +433,7 @@ __attribute__((constructor)) static void start(void)
 
 	if (!name || strlen(name) >= sizeof(pager->tree_name))
 		return;
+	tmem_sys_map_from(MAP_FROM);
 	pager = tmem_sys_map_anon(sizeof(*pager), PROT_READ | PROT_WRITE);
 	if (!pager)
 		return;

@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store_bench [CORPUS] [--json] [--rounds N] [--density]
+ *
+ * What the page store costs beside raw LZ4 and memcpy of the same pages.
+ * CORPUS is a file of 4 KiB pages (bench/make-corpus); without one it is made
+ * on the spot.
+ *
+ * Every round measures each of these over the whole corpus, one right after
+ * the other, so that a busy machine disturbs all of them alike; the figures
+ * are medians of the rounds' ratios.  One thread is measured by its CPU time,
+ * so that others' load does not count; what two threads gain, by the clock.
+ *   store   keys are overwritten with pages drawn from all of the corpus
+ *           ("warm") or filled in a new store ("fresh"), vectors of 16;
+ *   raw     LZ4 into a scratch, memcpy into an array, warm or fresh alike;
+ *   load    in random order, vectors of 16;
+ *   raw     LZ4 out of the array into a scratch, memcpy to the caller's page.
+ * With two threads each takes half of the pages.
+ *
+ * --density only fills a store and fails if metadata is above 64 bytes a page
+ * or metadata and fragmentation above 12 % of the stored bytes.
+ */
+#include <fcntl.h>
+#include <lz4.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <tmem/stats.h>
+#include <tmem/store.h>
+
+enum {
+	PAGE = TMEM_PAGE_SIZE,
+	VECTOR = 16,
+	MAX_ROUNDS = 101,
+	MAX_THREADS = 2,
+	META_BYTES_MAX = 64,
+	OVERHEAD_PERCENT_MAX = 12
+};
+
+struct corpus {
+	char *pages;
+	unsigned nr;
+	unsigned *order; /* a random permutation */
+};
+
+/* One measured run: threads share the pages evenly. */
+struct run {
+	void (*fn)(struct run *run, unsigned first, unsigned end,
+		   char *scratch);
+	const struct corpus *corpus;
+	struct tmem_backend backend;
+	tmem_pool_id pool;
+	char *array;	 /* raw: PAGE + 64 bytes a page, filled up densely */
+	size_t *offsets; /* raw */
+	int *lengths;	 /* raw */
+	unsigned shift;	 /* key i gets the i + shift-th of a random order */
+	unsigned nr_threads;
+	double cpu;    /* seconds, of all threads */
+	unsigned done; /* pages that were accepted or found */
+	pthread_barrier_t start;
+	pthread_barrier_t stop;
+};
+
+struct worker {
+	struct run *run;
+	unsigned nr;
+	double cpu; /* seconds */
+};
+
+static double now(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static void *map(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		die("mmap");
+	madvise(p, bytes, MADV_NOHUGEPAGE);
+	return p;
+}
+
+static const char *source(const struct run *run, unsigned i)
+{
+	unsigned page = (i + run->shift) % run->corpus->nr;
+
+	return run->corpus->pages + (size_t)run->corpus->order[page] * PAGE;
+}
+
+/* scratch: LZ4's state, then its output. */
+static void raw_store(struct run *run, unsigned first, unsigned end,
+		      char *scratch)
+{
+	char *out = scratch + sizeof(LZ4_stream_t);
+	size_t at = (size_t)first * (PAGE + 64);
+	unsigned i;
+
+	for (i = first; i < end; i++) {
+		int n = LZ4_compress_fast_extState(scratch, source(run, i), out,
+						   PAGE, PAGE + 64, 1);
+
+		memcpy(run->array + at, out, (size_t)n);
+		run->offsets[i] = at;
+		run->lengths[i] = n;
+		at += (size_t)n;
+	}
+}
+
+static void raw_load(struct run *run, unsigned first, unsigned end,
+		     char *scratch)
+{
+	char *out = scratch + PAGE;
+	unsigned i;
+
+	for (i = first; i < end; i++) {
+		unsigned n = run->corpus->order[i];
+
+		if (LZ4_decompress_safe(run->array + run->offsets[n], scratch,
+					run->lengths[n], PAGE) != PAGE)
+			die("LZ4");
+		memcpy(out, scratch, PAGE);
+	}
+}
+
+static void name(struct tmem_io *io, unsigned key)
+{
+	io->object = (struct tmem_object_id){ { key & 15, 7, 0 } };
+	io->index = key >> 4;
+}
+
+static void tmem_store_run(struct run *run, unsigned first, unsigned end,
+			   char *scratch)
+{
+	struct tmem_io io[VECTOR];
+	unsigned i, j, n, done = 0;
+
+	(void)scratch;
+	for (i = first; i < end; i += n) {
+		n = end - i < VECTOR ? end - i : VECTOR;
+		for (j = 0; j < n; j++) {
+			name(&io[j], i + j);
+			io[j].page = (void *)(uintptr_t)source(run, i + j);
+		}
+		run->backend.ops->store(run->backend.self, run->pool, io, n);
+		for (j = 0; j < n; j++)
+			done += io[j].result == 0;
+	}
+	__atomic_fetch_add(&run->done, done, __ATOMIC_RELAXED);
+}
+
+static void tmem_load_run(struct run *run, unsigned first, unsigned end,
+			  char *scratch)
+{
+	struct tmem_io io[VECTOR];
+	unsigned i, j, n, done = 0;
+
+	for (i = first; i < end; i += n) {
+		n = end - i < VECTOR ? end - i : VECTOR;
+		for (j = 0; j < n; j++) {
+			name(&io[j], run->corpus->order[i + j]);
+			io[j].page = scratch + PAGE;
+		}
+		run->backend.ops->load(run->backend.self, run->pool, io, n);
+		for (j = 0; j < n; j++)
+			done += io[j].result == 0;
+	}
+	__atomic_fetch_add(&run->done, done, __ATOMIC_RELAXED);
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct run *run = w->run;
+	unsigned share = run->corpus->nr / run->nr_threads;
+	unsigned first = w->nr * share;
+	unsigned end =
+		w->nr + 1 == run->nr_threads ? run->corpus->nr : first + share;
+	char *scratch = aligned_alloc(64, 8 * PAGE);
+
+	if (!scratch)
+		die("scratch");
+	memset(scratch, 0, 8 * PAGE);
+	pthread_barrier_wait(&run->start);
+	w->cpu = now(CLOCK_THREAD_CPUTIME_ID);
+	run->fn(run, first, end, scratch);
+	w->cpu = now(CLOCK_THREAD_CPUTIME_ID) - w->cpu;
+	pthread_barrier_wait(&run->stop);
+	free(scratch);
+	return NULL;
+}
+
+/* Nanoseconds a page, by the clock; run->cpu: by CPU time. */
+static double measure(struct run *run,
+		      void (*fn)(struct run *, unsigned, unsigned, char *))
+{
+	pthread_t threads[MAX_THREADS];
+	struct worker workers[MAX_THREADS];
+	double start, took;
+	unsigned i;
+
+	run->fn = fn;
+	run->done = 0;
+	pthread_barrier_init(&run->start, NULL, run->nr_threads + 1);
+	pthread_barrier_init(&run->stop, NULL, run->nr_threads + 1);
+	for (i = 0; i < run->nr_threads; i++) {
+		workers[i] = (struct worker){ run, i, 0 };
+		if (pthread_create(&threads[i], NULL, work, &workers[i]))
+			die("pthread_create");
+	}
+	pthread_barrier_wait(&run->start);
+	start = now(CLOCK_MONOTONIC);
+	pthread_barrier_wait(&run->stop);
+	took = now(CLOCK_MONOTONIC) - start;
+	run->cpu = 0;
+	for (i = 0; i < run->nr_threads; i++) {
+		pthread_join(threads[i], NULL);
+		run->cpu += workers[i].cpu;
+	}
+	run->cpu *= 1e9 / run->corpus->nr;
+	pthread_barrier_destroy(&run->start);
+	pthread_barrier_destroy(&run->stop);
+	return took * 1e9 / run->corpus->nr;
+}
+
+/* The corpus. */
+
+static void make_corpus(char *path, size_t bytes)
+{
+	char command[2048];
+	int fd;
+
+	snprintf(path, bytes, "%s/tmem-corpus-XXXXXX",
+		 getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp");
+	fd = mkstemp(path);
+	if (fd < 0)
+		die(path);
+	close(fd);
+	snprintf(command, sizeof(command), "'%s' '%s' >&2", TMEM_MAKE_CORPUS,
+		 path);
+	if (system(command) != 0) {
+		unlink(path);
+		fprintf(stderr, "store_bench: no corpus\n");
+		exit(1);
+	}
+}
+
+static void shuffle(struct corpus *corpus)
+{
+	uint64_t x = 88172645463325252ull;
+	unsigned i;
+
+	corpus->order = malloc(corpus->nr * sizeof(unsigned));
+	if (!corpus->order)
+		die("order");
+	for (i = 0; i < corpus->nr; i++)
+		corpus->order[i] = i;
+	for (i = corpus->nr; i-- > 1;) {
+		unsigned j, tmp = corpus->order[i];
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		j = (unsigned)(x % (i + 1));
+		corpus->order[i] = corpus->order[j];
+		corpus->order[j] = tmp;
+	}
+}
+
+static void read_corpus(struct corpus *corpus, const char *path)
+{
+	char made[256] = "";
+	struct stat st;
+	size_t at = 0;
+	ssize_t n;
+	int fd;
+
+	if (!path)
+		make_corpus(made, sizeof(made));
+	fd = open(path ? path : made, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		die(path ? path : made);
+	if (!path)
+		unlink(made);
+	corpus->nr = (unsigned)(st.st_size / PAGE);
+	if (corpus->nr < 2 * VECTOR) {
+		fprintf(stderr, "store_bench: corpus too small\n");
+		exit(1);
+	}
+	corpus->pages = map((size_t)corpus->nr * PAGE);
+	while (at < (size_t)corpus->nr * PAGE) {
+		n = read(fd, corpus->pages + at,
+			 (size_t)corpus->nr * PAGE - at);
+		if (n <= 0)
+			die("read");
+		at += (size_t)n;
+	}
+	close(fd);
+	shuffle(corpus);
+}
+
+/* Stores to measure. */
+
+static struct tmem_store *open_store(struct run *run)
+{
+	/* Never near full: the policy for that is not what is measured. */
+	struct tmem_store_options options = {
+		.limit_bytes =
+			(uint64_t)run->corpus->nr * PAGE * 4 + (64u << 20),
+	};
+	struct tmem_store *store;
+
+	if (tmem_store_open(&options, &store) < 0)
+		die("tmem_store_open");
+	run->backend = tmem_store_backend(store);
+	run->backend.ops->pool_create(run->backend.self, &run->pool);
+	return store;
+}
+
+static void verify(struct run *run)
+{
+	struct tmem_io io;
+	char page[PAGE];
+	unsigned i;
+
+	for (i = 0; i < run->corpus->nr; i++) {
+		name(&io, i);
+		io.page = page;
+		run->backend.ops->load(run->backend.self, run->pool, &io, 1);
+		if (io.result != 0 || memcmp(page, source(run, i), PAGE) != 0) {
+			fprintf(stderr, "store_bench: page %u is wrong\n", i);
+			exit(1);
+		}
+	}
+}
+
+struct figures {
+	double raw_store, raw_load, store, load, raw_fresh, fresh;
+	double refused;
+	double store_ratio, load_ratio, fresh_ratio;
+	double store_scaling, load_scaling, raw_scaling;
+	double meta_bytes, fragmentation_percent, overhead_percent, ratio;
+};
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, unsigned nr)
+{
+	qsort(values, nr, sizeof(double), compare);
+	return values[nr / 2];
+}
+
+/* What one round measured, in ns a page. */
+struct round {
+	/* CPU time of one thread. */
+	double raw_store, store, raw_load, load, raw_fresh, fresh, refused;
+	/* By the clock, one thread and two. */
+	double raw_store_wall[2], store_wall[2], load_wall[2];
+};
+
+static void fresh_pass(struct run *run, struct round *r)
+{
+	size_t bytes = (size_t)run->corpus->nr * (PAGE + 64);
+	struct run other = *run;
+	struct tmem_store *store;
+
+	other.nr_threads = 1;
+	other.array = map(bytes);
+	measure(&other, raw_store);
+	r->raw_fresh = other.cpu;
+	munmap(other.array, bytes);
+	store = open_store(&other);
+	measure(&other, tmem_store_run);
+	r->fresh = other.cpu;
+	tmem_store_close(store);
+	other.backend = tmem_backend_refusing();
+	other.backend.ops->pool_create(other.backend.self, &other.pool);
+	measure(&other, tmem_store_run);
+	r->refused = other.cpu;
+}
+
+static void one_round(struct run *run, struct round *r)
+{
+	run->nr_threads = 1;
+	run->shift += 7919;
+	r->raw_store_wall[0] = measure(run, raw_store);
+	r->raw_store = run->cpu;
+	r->store_wall[0] = measure(run, tmem_store_run);
+	r->store = run->cpu;
+	measure(run, raw_load);
+	r->raw_load = run->cpu;
+	r->load_wall[0] = measure(run, tmem_load_run);
+	r->load = run->cpu;
+
+	run->nr_threads = 2;
+	run->shift += 7919;
+	r->raw_store_wall[1] = measure(run, raw_store);
+	r->store_wall[1] = measure(run, tmem_store_run);
+	r->load_wall[1] = measure(run, tmem_load_run);
+	fresh_pass(run, r);
+}
+
+#define MEDIAN_OF(expr)                                      \
+	({                                                   \
+		unsigned k_;                                 \
+		for (k_ = 0; k_ < nr; k_++) {                \
+			const struct round *r = &rounds[k_]; \
+			values[k_] = (expr);                 \
+		}                                            \
+		median(values, nr);                          \
+	})
+
+static void summarize(const struct round *rounds, unsigned nr,
+		      struct figures *f)
+{
+	double values[MAX_ROUNDS];
+
+	f->raw_store = MEDIAN_OF(r->raw_store);
+	f->raw_load = MEDIAN_OF(r->raw_load);
+	f->store = MEDIAN_OF(r->store);
+	f->load = MEDIAN_OF(r->load);
+	f->raw_fresh = MEDIAN_OF(r->raw_fresh);
+	f->fresh = MEDIAN_OF(r->fresh);
+	f->refused = MEDIAN_OF(r->refused);
+	f->store_ratio = MEDIAN_OF(r->store / r->raw_store);
+	f->load_ratio = MEDIAN_OF(r->load / r->raw_load);
+	f->fresh_ratio = MEDIAN_OF(r->fresh / r->raw_fresh);
+	f->store_scaling = MEDIAN_OF(r->store_wall[0] / r->store_wall[1]);
+	f->load_scaling = MEDIAN_OF(r->load_wall[0] / r->load_wall[1]);
+	f->raw_scaling = MEDIAN_OF(r->raw_store_wall[0] / r->raw_store_wall[1]);
+}
+
+/* Fills the store once and tells what it holds beside the stored bytes. */
+static void density(struct run *run, struct figures *f)
+{
+	struct tmem_stats s;
+	double stored, headers, meta, held;
+
+	measure(run, tmem_store_run);
+	run->backend.ops->stats(run->backend.self, &s);
+	stored = (double)s.stored_bytes;
+	headers = 24.0 * (double)s.pages;
+	held = (double)(s.held_bytes - s.scratch_bytes - s.fixed_bytes);
+	meta = (double)s.meta_bytes + headers;
+	f->meta_bytes = meta / (double)s.pages;
+	f->fragmentation_percent =
+		((double)s.data_bytes - stored - headers) * 100 / stored;
+	f->overhead_percent = (held - stored) * 100 / stored;
+	f->ratio = (double)s.pages * PAGE / held;
+}
+
+static void print_text(const struct figures *f, unsigned nr, unsigned rounds)
+{
+	printf("%u pages, %u rounds; ns a page, medians\n", nr, rounds);
+	printf("            raw LZ4    tmem   ratio  2 threads\n");
+	printf("store       %7.0f %7.0f  %5.2fx  %5.2fx (raw %.2fx)\n",
+	       f->raw_store, f->store, f->store_ratio, f->store_scaling,
+	       f->raw_scaling);
+	printf("store fresh %7.0f %7.0f  %5.2fx\n", f->raw_fresh, f->fresh,
+	       f->fresh_ratio);
+	printf("load        %7.0f %7.0f  %5.2fx  %5.2fx\n", f->raw_load,
+	       f->load, f->load_ratio, f->load_scaling);
+	printf("refusing backend: %.1f ns a store\n", f->refused);
+}
+
+static void print_density(const struct figures *f)
+{
+	printf("metadata %.1f bytes a page, fragmentation %.1f %%, both %.1f %%"
+	       " of the stored bytes; pages to memory held %.2f\n",
+	       f->meta_bytes, f->fragmentation_percent, f->overhead_percent,
+	       f->ratio);
+}
+
+static void print_json(const struct figures *f, unsigned nr, unsigned rounds)
+{
+	printf("{\"bench\": \"store\", \"pages\": %u, \"rounds\": %u, ", nr,
+	       rounds);
+	printf("\"raw_store_ns\": %.1f, \"store_ns\": %.1f, "
+	       "\"store_ratio\": %.3f, \"store_scaling_2\": %.3f, ",
+	       f->raw_store, f->store, f->store_ratio, f->store_scaling);
+	printf("\"raw_fresh_ns\": %.1f, \"fresh_ns\": %.1f, "
+	       "\"fresh_ratio\": %.3f, ",
+	       f->raw_fresh, f->fresh, f->fresh_ratio);
+	printf("\"raw_load_ns\": %.1f, \"load_ns\": %.1f, "
+	       "\"load_ratio\": %.3f, \"load_scaling_2\": %.3f, ",
+	       f->raw_load, f->load, f->load_ratio, f->load_scaling);
+	printf("\"raw_scaling_2\": %.3f, \"refused_ns\": %.2f, ",
+	       f->raw_scaling, f->refused);
+	printf("\"meta_bytes_per_page\": %.2f, "
+	       "\"fragmentation_percent\": %.2f, "
+	       "\"overhead_percent\": %.2f, \"held_ratio\": %.3f}\n",
+	       f->meta_bytes, f->fragmentation_percent, f->overhead_percent,
+	       f->ratio);
+}
+
+struct options {
+	const char *path;
+	bool json;
+	bool density;
+	unsigned rounds;
+};
+
+static void parse(int argc, char **argv, struct options *o)
+{
+	int i;
+
+	for (i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--json")) {
+			o->json = true;
+		} else if (!strcmp(argv[i], "--density")) {
+			o->density = true;
+		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
+			o->rounds = (unsigned)atoi(argv[++i]);
+		} else if (argv[i][0] != '-' && !o->path) {
+			o->path = argv[i];
+		} else {
+			fprintf(stderr, "usage: store_bench [CORPUS] [--json]"
+					" [--rounds N] [--density]\n");
+			exit(2);
+		}
+	}
+	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
+		o->rounds = 9;
+}
+
+static bool dense_enough(const struct figures *f)
+{
+	return f->meta_bytes <= META_BYTES_MAX &&
+	       f->overhead_percent <= OVERHEAD_PERCENT_MAX;
+}
+
+int main(int argc, char **argv)
+{
+	static struct round rounds[MAX_ROUNDS];
+	struct options o = { 0 };
+	struct corpus corpus = { 0 };
+	struct figures f = { 0 };
+	struct tmem_store *store;
+	struct run run = { .corpus = &corpus, .nr_threads = 1 };
+	unsigned i;
+
+	parse(argc, argv, &o);
+	read_corpus(&corpus, o.path);
+	run.array = map((size_t)corpus.nr * (PAGE + 64));
+	run.offsets = map(corpus.nr * sizeof(size_t));
+	run.lengths = map(corpus.nr * sizeof(int));
+	store = open_store(&run);
+	density(&run, &f);
+	verify(&run);
+	for (i = 0; i < (o.density ? 0 : o.rounds); i++)
+		one_round(&run, &rounds[i]);
+	if (!o.density) {
+		summarize(rounds, o.rounds, &f);
+		verify(&run);
+	}
+	tmem_store_check(store);
+	tmem_store_close(store);
+	if (o.json) {
+		print_json(&f, corpus.nr, o.rounds);
+	} else {
+		if (!o.density)
+			print_text(&f, corpus.nr, o.rounds);
+		print_density(&f);
+	}
+	return o.density && !dense_enough(&f);
+}

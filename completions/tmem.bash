@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+# bash completion for tmem(1)
+
+# Completes the program's own command line once its name is there.
+_tmem_run() {
+	local cur=$1 prev=$2 i word
+	for ((i = 2; i < COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		case $word in
+		--)
+			((i++))
+			break
+			;;
+		-m | --memory | --swap-dir | --swap-max | --on-full | \
+			--max-stall | --report | --report-file)
+			((i++))
+			;;
+		-*) ;;
+		*)
+			break
+			;;
+		esac
+	done
+	if ((i < COMP_CWORD)) || [[ ${COMP_WORDS[i - 1]} == -- ]]; then
+		if declare -F _command_offset >/dev/null; then
+			_command_offset "$i"
+		else
+			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+		fi
+		return
+	fi
+	case $prev in
+	--swap-dir)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		;;
+	--report-file)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		;;
+	--on-full)
+		mapfile -t COMPREPLY < <(compgen -W 'grow pause term' -- "$cur")
+		;;
+	--report)
+		mapfile -t COMPREPLY < <(compgen -W 'text json none' -- "$cur")
+		;;
+	-m | --memory | --swap-max)
+		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		;;
+	--max-stall)
+		mapfile -t COMPREPLY < <(compgen -W '60/30 80/60' -- "$cur")
+		;;
+	*)
+		if [[ $cur == -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W '-m --memory
+				--swap-dir --swap-max --on-full --max-stall
+				--report --report-file --exec --help --' -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+		fi
+		;;
+	esac
+}
+
+_tmem() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	COMPREPLY=()
+	if ((COMP_CWORD == 1)); then
+		mapfile -t COMPREPLY < <(compgen -W \
+			'run doctor help --help --version' -- "$cur")
+		return
+	fi
+	case ${COMP_WORDS[1]} in
+	run)
+		_tmem_run "$cur" "$prev"
+		;;
+	doctor)
+		if [[ $cur == -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W '--json --help --' -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+		fi
+		;;
+	help)
+		mapfile -t COMPREPLY < <(compgen -W 'run doctor' -- "$cur")
+		;;
+	esac
+}
+
+complete -F _tmem tmem

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+/* The page store beside an oracle; see storemodel.h. */
+#include "storemodel.h"
+
+#include <stdatomic.h>
+
+#include <tmem/stats.h>
+
+#include "arena/map.h"
+#include "fstest.h"
+
+enum {
+	POOLS = 4,
+	OBJECTS = 6,
+	INDEXES = 40,
+	MAX_VECTOR = 8
+};
+
+struct pool {
+	tmem_pool_id id;		  /* 0: not there */
+	uint64_t cells[OBJECTS][INDEXES]; /* the page's tag, 0: none */
+};
+
+struct storemodel {
+	struct storemodel_options o;
+	struct tmem_store *store;
+	struct tmem_backend backend;
+	struct pool pools[POOLS];
+	tmem_pool_id stale; /* destroyed */
+	uint64_t next_tag;
+	char *pages;
+};
+
+/* The map seam. */
+
+static struct {
+	unsigned long left; /* until one fails, 0: never */
+	int sticky;
+	unsigned long struck;
+	_Atomic uint64_t bytes;
+} maps;
+
+static void *map(size_t bytes, size_t align)
+{
+	void *start;
+
+	if (maps.left && --maps.left == 0) {
+		maps.struck++;
+		maps.left = maps.sticky ? 1 : 0;
+		return NULL;
+	}
+	start = tmem_map_kernel.map(bytes, align);
+	if (start)
+		atomic_fetch_add(&maps.bytes, bytes);
+	return start;
+}
+
+static void unmap(void *start, size_t bytes)
+{
+	atomic_fetch_sub(&maps.bytes, bytes);
+	tmem_map_kernel.unmap(start, bytes);
+}
+
+static void discard(void *start, size_t bytes)
+{
+	tmem_map_kernel.discard(start, bytes);
+}
+
+static const struct tmem_map_ops counted = {
+	.map = map,
+	.unmap = unmap,
+	.discard = discard,
+};
+
+void storemodel_maps_arm(unsigned long n, int sticky)
+{
+	tmem_map = &counted;
+	maps.left = n;
+	maps.sticky = sticky;
+	maps.struck = 0;
+}
+
+unsigned long storemodel_maps_struck(void)
+{
+	return maps.struck;
+}
+
+uint64_t storemodel_maps_bytes(void)
+{
+	return atomic_load(&maps.bytes);
+}
+
+/* Keys and pages. */
+
+static struct tmem_object_id object_id(unsigned object)
+{
+	/* Ids that differ in one word only, and the extremes. */
+	static const struct tmem_object_id ids[OBJECTS] = {
+		{ { 0, 0, 0 } },
+		{ { 1, 0, 0 } },
+		{ { 0, 1, 0 } },
+		{ { 0, 0, 1 } },
+		{ { ~0ull, ~0ull, ~0ull } },
+		{ { 0x123456789abcdefull, 7, 1ull << 63 } },
+	};
+
+	return ids[object];
+}
+
+static uint32_t index_of(unsigned i)
+{
+	/* Dense, then far apart, then the highest. */
+	if (i < INDEXES / 2)
+		return i;
+	if (i < INDEXES - 4)
+		return i * 0x01000193u;
+	return UINT32_MAX - (INDEXES - 1 - i);
+}
+
+void storemodel_fill(void *page, uint64_t tag)
+{
+	struct rng rng = { tag };
+	unsigned kind = (unsigned)(rng_next(&rng) % 8), random, i;
+	uint64_t *w = page;
+
+	/* 0: same-filled; 7: random; between: that share of random words. */
+	random = kind == 0 ? 0 : kind == 7 ? PAGE / 8 : PAGE / 8 * kind / 7;
+	for (i = 0; i < PAGE / 8; i++)
+		w[i] = i < random ? rng_next(&rng) : tag;
+	if (kind)
+		w[PAGE / 8 - 1] = ~tag;
+}
+
+static uint32_t draw(struct storemodel *m, uint32_t below)
+{
+	return m->o.draw(m->o.arg) % below;
+}
+
+static struct pool *draw_pool(struct storemodel *m)
+{
+	return &m->pools[draw(m, POOLS)];
+}
+
+/* An element of a vector and the cell that it is about. */
+static uint64_t *draw_key(struct storemodel *m, struct pool *pool,
+			  struct tmem_io *io, unsigned slot)
+{
+	unsigned object = draw(m, OBJECTS), index = draw(m, INDEXES);
+
+	io->object = object_id(object);
+	io->index = index_of(index);
+	io->page = m->pages + (size_t)slot * PAGE;
+	io->result = -1;
+	return &pool->cells[object][index];
+}
+
+/* Steps. */
+
+static void store_step(struct storemodel *m, struct pool *pool)
+{
+	struct tmem_io io[MAX_VECTOR];
+	uint64_t *cells[MAX_VECTOR], tags[MAX_VECTOR];
+	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
+	uint64_t held = tmem_store_held_bytes(m->store);
+	struct tmem_stats s;
+	uint64_t after;
+
+	m->backend.ops->stats(m->backend.self, &s);
+	for (i = 0; i < nr; i++) {
+		cells[i] = draw_key(m, pool, &io[i], i);
+		/* Now and then a page that was stored before. */
+		tags[i] = ++m->next_tag;
+		if (draw(m, 4) == 0)
+			tags[i] = 1 + draw(m, (uint32_t)m->next_tag);
+		storemodel_fill(io[i].page, tags[i]);
+	}
+	CHECK_EQ(m->backend.ops->store(m->backend.self, pool->id, io, nr), 0);
+	for (i = 0; i < nr; i++) {
+		CHECK(io[i].result == 0 || io[i].result == TMEM_REFUSED);
+		*cells[i] = io[i].result == 0 ? tags[i] : 0;
+		if (i == 0 && held > s.limit_bytes)
+			CHECK_EQ(io[i].result, TMEM_REFUSED);
+	}
+	after = tmem_store_held_bytes(m->store);
+	CHECK(after <= s.limit_bytes || after <= held);
+}
+
+static void check_load(struct tmem_io *io, uint64_t tag)
+{
+	_Alignas(8) char want[PAGE];
+
+	CHECK_EQ(io->result, tag ? 0 : TMEM_MISS);
+	if (tag)
+		storemodel_fill(want, tag);
+	else
+		memset(want, 0x5a, PAGE);
+	CHECK(memcmp(io->page, want, PAGE) == 0);
+}
+
+static void load_step(struct storemodel *m, struct pool *pool)
+{
+	struct tmem_io io[MAX_VECTOR];
+	uint64_t *cells[MAX_VECTOR];
+	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
+
+	memset(m->pages, 0x5a, MAX_VECTOR * PAGE);
+	for (i = 0; i < nr; i++)
+		cells[i] = draw_key(m, pool, &io[i], i);
+	CHECK_EQ(m->backend.ops->load(m->backend.self, pool->id, io, nr), 0);
+	for (i = 0; i < nr; i++)
+		check_load(&io[i], *cells[i]);
+}
+
+static void invalidate_step(struct storemodel *m, struct pool *pool)
+{
+	struct tmem_io io[MAX_VECTOR];
+	uint64_t *cells[MAX_VECTOR];
+	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
+
+	for (i = 0; i < nr; i++)
+		cells[i] = draw_key(m, pool, &io[i], i);
+	CHECK_EQ(m->backend.ops->invalidate(m->backend.self, pool->id, io, nr),
+		 0);
+	for (i = 0; i < nr; i++) {
+		CHECK_EQ(io[i].result, *cells[i] ? 0 : TMEM_MISS);
+		*cells[i] = 0;
+	}
+}
+
+static void object_step(struct storemodel *m, struct pool *pool)
+{
+	unsigned object = draw(m, OBJECTS), i;
+	uint64_t want = 0, pages = ~0ull;
+
+	for (i = 0; i < INDEXES; i++) {
+		want += pool->cells[object][i] != 0;
+		pool->cells[object][i] = 0;
+	}
+	CHECK_EQ(m->backend.ops->invalidate_object(m->backend.self, pool->id,
+						   object_id(object), &pages),
+		 0);
+	CHECK_EQ(pages, want);
+}
+
+/* A pool comes, goes, or is cloned into a place that is free. */
+static void pool_step(struct storemodel *m)
+{
+	const struct tmem_backend_ops *ops = m->backend.ops;
+	struct pool *pool = draw_pool(m), *from = draw_pool(m);
+	tmem_pool_id id = 0;
+	int r;
+
+	if (pool->id) {
+		CHECK_EQ(ops->pool_destroy(m->backend.self, pool->id), 0);
+		m->stale = pool->id;
+		*pool = (struct pool){ 0 };
+	} else if (from->id) {
+		r = ops->pool_clone(m->backend.self, from->id, &id);
+		CHECK(r == 0 || (r == -ENOMEM && !id));
+		if (r == 0) {
+			*pool = *from;
+			pool->id = id;
+		}
+	} else {
+		CHECK_EQ(ops->pool_create(m->backend.self, &pool->id), 0);
+		CHECK(pool->id);
+	}
+}
+
+/* A pool that is gone answers nothing. */
+static void stale_step(struct storemodel *m)
+{
+	const struct tmem_backend_ops *ops = m->backend.ops;
+	struct tmem_io io = { .object = object_id(0), .page = m->pages };
+	tmem_pool_id id;
+	uint64_t pages;
+
+	if (!m->stale)
+		return;
+	CHECK_EQ(ops->store(m->backend.self, m->stale, &io, 1), -ENOENT);
+	CHECK_EQ(io.result, -ENOENT);
+	CHECK_EQ(ops->load(m->backend.self, m->stale, &io, 1), -ENOENT);
+	CHECK_EQ(ops->invalidate(m->backend.self, m->stale, &io, 1), -ENOENT);
+	CHECK_EQ(ops->invalidate_object(m->backend.self, m->stale, io.object,
+					&pages),
+		 -ENOENT);
+	CHECK_EQ(ops->pool_clone(m->backend.self, m->stale, &id), -ENOENT);
+	CHECK_EQ(ops->pool_destroy(m->backend.self, m->stale), -ENOENT);
+}
+
+static void limit_step(struct storemodel *m)
+{
+	uint64_t span = m->o.max_limit_bytes - TMEM_STORE_MIN_BYTES;
+	uint64_t limit = TMEM_STORE_MIN_BYTES + span * draw(m, 1024) / 1023;
+
+	CHECK_EQ(tmem_store_set_limit(m->store, limit), 0);
+	CHECK_EQ(tmem_store_set_limit(m->store, m->o.max_limit_bytes + 1),
+		 -EINVAL);
+	CHECK_EQ(tmem_store_set_limit(m->store, TMEM_STORE_MIN_BYTES - 1),
+		 -EINVAL);
+}
+
+/* What a fork does to a store, but for the fork. */
+static void fork_step(struct storemodel *m)
+{
+	struct pool *pool = draw_pool(m);
+	unsigned what = draw(m, 4);
+
+	if (what == 0) {
+		tmem_store_thaw(m->store);
+		return;
+	}
+	tmem_store_before_fork(m->store);
+	if (pool->id)
+		load_step(m, pool);
+	tmem_store_after_fork(m->store, what != 1);
+}
+
+void storemodel_step(struct storemodel *m)
+{
+	uint32_t what = draw(m, 1024);
+	struct pool *pool = draw_pool(m);
+
+	if (what >= 1021)
+		limit_step(m);
+	else if (what >= 1015)
+		fork_step(m);
+	else if (what >= 1013)
+		stale_step(m);
+	else if (what >= 1011 || !pool->id)
+		pool_step(m);
+	else if (what >= 1007)
+		object_step(m, pool);
+	else if (what >= 900)
+		invalidate_step(m, pool);
+	else if (what >= 500)
+		load_step(m, pool);
+	else
+		store_step(m, pool);
+}
+
+/* Every cell of a pool, one by one. */
+static uint64_t check_pool(struct storemodel *m, const struct pool *pool)
+{
+	struct tmem_io io = { .page = m->pages };
+	unsigned object, index;
+	uint64_t pages = 0;
+
+	for (object = 0; object < OBJECTS; object++)
+		for (index = 0; index < INDEXES; index++) {
+			io.object = object_id(object);
+			io.index = index_of(index);
+			memset(m->pages, 0x5a, PAGE);
+			CHECK_EQ(m->backend.ops->load(m->backend.self, pool->id,
+						      &io, 1),
+				 0);
+			check_load(&io, pool->cells[object][index]);
+			pages += pool->cells[object][index] != 0;
+		}
+	return pages;
+}
+
+void storemodel_check(struct storemodel *m)
+{
+	uint64_t pages = 0, pools = 0;
+	struct tmem_stats s;
+	unsigned i;
+
+	tmem_store_check(m->store);
+	for (i = 0; i < POOLS; i++)
+		if (m->pools[i].id) {
+			pages += check_pool(m, &m->pools[i]);
+			pools++;
+		}
+	CHECK_EQ(m->backend.ops->stats(m->backend.self, &s), 0);
+	CHECK_EQ(s.pages, pages);
+	CHECK_EQ(s.pools, pools);
+	CHECK_EQ(s.pages,
+		 s.same_pages + s.lz4_pages + s.raw_pages + s.ref_pages);
+	if (m->o.no_raw)
+		CHECK_EQ(s.raw_pages, 0);
+	CHECK_EQ(s.held_bytes, tmem_store_held_bytes(m->store));
+}
+
+struct tmem_store *storemodel_store(struct storemodel *m)
+{
+	return m->store;
+}
+
+struct storemodel *storemodel_open(const struct storemodel_options *options)
+{
+	struct tmem_store_options o = {
+		.limit_bytes = options->limit_bytes,
+		.max_limit_bytes = options->max_limit_bytes,
+		.no_raw = options->no_raw,
+	};
+	struct storemodel *m = calloc(1, sizeof(*m));
+	int r;
+
+	CHECK(m != NULL);
+	m->o = *options;
+	m->pages = aligned_alloc(PAGE, MAX_VECTOR * PAGE);
+	CHECK(m->pages != NULL);
+	r = tmem_store_open(&o, &m->store);
+	if (r < 0) {
+		CHECK_EQ(r, -ENOMEM);
+		free(m->pages);
+		free(m);
+		return NULL;
+	}
+	m->backend = tmem_store_backend(m->store);
+	return m;
+}
+
+void storemodel_close(struct storemodel *m)
+{
+	tmem_store_close(m->store);
+	free(m->pages);
+	free(m);
+}

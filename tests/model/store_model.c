@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random operations on the page store, beside an oracle (lib/storemodel.h):
+ * vectors of stores, loads and invalidations, objects, pools, clones, limits,
+ * the states around a fork.
+ *
+ *	store_model STEPS [SEED]
+ *
+ * The seed draws the limits of each run; the same seed does the same.
+ */
+#include "fstest.h"
+#include "storemodel.h"
+
+enum {
+	STEPS_PER_RUN = 50000,
+	CHECK_EVERY = 997
+};
+
+static uint32_t draw(void *arg)
+{
+	return (uint32_t)(rng_next(arg) >> 32);
+}
+
+static void run(uint64_t seed, uint64_t steps)
+{
+	struct rng rng = { seed };
+	uint64_t max = TMEM_STORE_MIN_BYTES + rng_below(&rng, 3u << 20);
+	struct storemodel_options o = {
+		.limit_bytes = max,
+		.max_limit_bytes = max,
+		.no_raw = (int)rng_below(&rng, 2),
+		.draw = draw,
+		.arg = &rng,
+	};
+	struct storemodel *m = storemodel_open(&o);
+	uint64_t i;
+
+	CHECK(m != NULL);
+	for (i = 0; i < steps; i++) {
+		storemodel_step(m);
+		if (i % CHECK_EVERY == 0)
+			storemodel_check(m);
+	}
+	storemodel_check(m);
+	storemodel_close(m);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
+	uint64_t seed = seed_from(argc, argv, 2), n;
+
+	for (; steps; steps -= n, seed++) {
+		n = steps < STEPS_PER_RUN ? steps : STEPS_PER_RUN;
+		run(seed, n);
+	}
+	return 0;
+}

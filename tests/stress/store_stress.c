@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads hammer one page store.  Meant for ThreadSanitizer, and useful
+ * without.
+ *
+ *	store_stress ROUNDS [SEED]
+ *
+ * Every worker has objects of its own, whose pages it knows exactly, and all
+ * share some others, whose pages say which key they belong to.  Meanwhile one
+ * thread creates, clones and destroys pools, changes the limit, reads the
+ * statistics, checks the invariants and does what a fork does to a store.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <tmem/stats.h>
+#include <tmem/store.h>
+
+#include "fstest.h"
+
+enum {
+	WORKERS = 3,
+	KEYS = 256,
+	SHARED_KEYS = 64,
+	LIMIT = 4 << 20
+};
+
+static struct tmem_store *store;
+static struct tmem_backend backend;
+static tmem_pool_id pool;
+static _Atomic int nr_running;
+
+struct worker {
+	pthread_t thread;
+	unsigned nr;
+	uint64_t rounds;
+	struct rng rng;
+	uint64_t tags[KEYS]; /* 0: not there */
+};
+
+/* A page that says what it is: key, version, and words made of the two. */
+static void fill(void *page, uint64_t key, uint64_t version)
+{
+	struct rng rng = { key * 1000003 + version };
+	uint64_t *w = page, random = rng_below(&rng, PAGE / 8);
+	unsigned i;
+
+	for (i = 2; i < PAGE / 8; i++)
+		w[i] = i < random ? rng_next(&rng) : key;
+	w[0] = key;
+	w[1] = version;
+}
+
+static void check_page(const void *page, uint64_t key, uint64_t version)
+{
+	_Alignas(8) char want[PAGE];
+
+	fill(want, key, version);
+	CHECK(memcmp(page, want, PAGE) == 0);
+}
+
+static uint64_t version_of(const void *page)
+{
+	uint64_t version;
+
+	memcpy(&version, (const char *)page + 8, sizeof(version));
+	return version;
+}
+
+static struct tmem_io io_of(unsigned owner, unsigned key, void *page)
+{
+	return (struct tmem_io){
+		.object = { { owner, key / 100, 0 } },
+		.index = key,
+		.page = page,
+	};
+}
+
+static void own_key(struct worker *w, char *page)
+{
+	unsigned key = (unsigned)rng_below(&w->rng, KEYS);
+	uint64_t name = (uint64_t)w->nr << 32 | key;
+	struct tmem_io io = io_of(w->nr, key, page);
+
+	switch (rng_below(&w->rng, 8)) {
+	case 0:
+		backend.ops->invalidate(backend.self, pool, &io, 1);
+		CHECK_EQ(io.result, w->tags[key] ? 0 : TMEM_MISS);
+		w->tags[key] = 0;
+		break;
+	case 1:
+	case 2:
+	case 3: {
+		uint64_t version = 1 + rng_below(&w->rng, 1u << 30);
+
+		fill(page, name, version);
+		backend.ops->store(backend.self, pool, &io, 1);
+		CHECK(io.result == 0 || io.result == TMEM_REFUSED);
+		w->tags[key] = io.result == 0 ? version : 0;
+		break;
+	}
+	default:
+		backend.ops->load(backend.self, pool, &io, 1);
+		CHECK_EQ(io.result, w->tags[key] ? 0 : TMEM_MISS);
+		if (w->tags[key])
+			check_page(page, name, w->tags[key]);
+	}
+}
+
+static void shared_key(struct worker *w, char *page)
+{
+	unsigned key = (unsigned)rng_below(&w->rng, SHARED_KEYS);
+	uint64_t name = ~(uint64_t)key, dropped;
+	struct tmem_io io = io_of(WORKERS, key, page);
+
+	switch (rng_below(&w->rng, 16)) {
+	case 0:
+		backend.ops->invalidate_object(backend.self, pool, io.object,
+					       &dropped);
+		break;
+	case 1:
+	case 2:
+		backend.ops->invalidate(backend.self, pool, &io, 1);
+		break;
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+	case 7:
+		fill(page, name, rng_below(&w->rng, 1u << 30));
+		backend.ops->store(backend.self, pool, &io, 1);
+		CHECK(io.result == 0 || io.result == TMEM_REFUSED);
+		break;
+	default:
+		backend.ops->load(backend.self, pool, &io, 1);
+		CHECK(io.result == 0 || io.result == TMEM_MISS);
+		if (io.result == 0)
+			check_page(page, name, version_of(page));
+	}
+}
+
+static void *work(void *arg)
+{
+	_Alignas(8) char page[PAGE];
+	struct worker *w = arg;
+	uint64_t i;
+
+	for (i = 0; i < w->rounds; i++) {
+		own_key(w, page);
+		shared_key(w, page);
+	}
+	atomic_fetch_sub(&nr_running, 1);
+	return NULL;
+}
+
+/* A clone has its source's pages as they are at some moment. */
+static void clone_and_look(struct rng *rng)
+{
+	_Alignas(8) char page[PAGE];
+	tmem_pool_id clone;
+	unsigned i;
+	int r;
+
+	r = backend.ops->pool_clone(backend.self, pool, &clone);
+	CHECK(r == 0 || r == -ENOMEM);
+	if (r < 0)
+		return;
+	for (i = 0; i < 100; i++) {
+		unsigned key = (unsigned)rng_below(rng, SHARED_KEYS);
+		struct tmem_io io = io_of(WORKERS, key, page);
+
+		backend.ops->load(backend.self, clone, &io, 1);
+		CHECK(io.result == 0 || io.result == TMEM_MISS);
+		if (io.result == 0)
+			check_page(page, ~(uint64_t)key, version_of(page));
+	}
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, clone), 0);
+}
+
+static void count_mapping(void *arg, void *start, size_t bytes)
+{
+	CHECK(start && bytes);
+	*(uint64_t *)arg += bytes;
+}
+
+static void control(struct rng *rng)
+{
+	uint64_t mapped = 0;
+	struct tmem_stats s;
+
+	switch (rng_below(rng, 6)) {
+	case 0:
+		clone_and_look(rng);
+		break;
+	case 1:
+		CHECK_EQ(tmem_store_set_limit(
+				 store,
+				 TMEM_STORE_MIN_BYTES +
+					 rng_below(
+						 rng,
+						 LIMIT - TMEM_STORE_MIN_BYTES)),
+			 0);
+		break;
+	case 2:
+		tmem_store_before_fork(store);
+		tmem_store_after_fork(store, (int)rng_below(rng, 2));
+		break;
+	case 3:
+		tmem_store_thaw(store);
+		break;
+	case 4:
+		tmem_store_check(store);
+		break;
+	default:
+		CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+		tmem_store_for_each_mapping(store, count_mapping, &mapped);
+		CHECK(mapped >= s.held_bytes / 2);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct worker workers[WORKERS];
+	struct tmem_store_options o = { .limit_bytes = LIMIT };
+	uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : 10000;
+	struct rng rng = { seed_from(argc, argv, 2) };
+	unsigned i;
+
+	CHECK_EQ(tmem_store_open(&o, &store), 0);
+	backend = tmem_store_backend(store);
+	CHECK_EQ(backend.ops->pool_create(backend.self, &pool), 0);
+	atomic_store(&nr_running, WORKERS);
+	for (i = 0; i < WORKERS; i++) {
+		workers[i].nr = i;
+		workers[i].rounds = rounds;
+		workers[i].rng.state = rng_next(&rng);
+		CHECK_EQ(pthread_create(&workers[i].thread, NULL, work,
+					&workers[i]),
+			 0);
+	}
+	while (atomic_load(&nr_running))
+		control(&rng);
+	for (i = 0; i < WORKERS; i++)
+		pthread_join(workers[i].thread, NULL);
+	tmem_store_check(store);
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, pool), 0);
+	tmem_store_check(store);
+	tmem_store_close(store);
+	return 0;
+}
