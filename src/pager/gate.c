@@ -27,14 +27,17 @@ static void ring(struct tmem_pager *pager)
 	tmem_sys_futex_wake(&pager->gate.signal, 1);
 }
 
-void tmem_gate_begin(struct tmem_pager *pager)
+bool tmem_gate_begin(struct tmem_pager *pager)
 {
-	uint32_t free = 0;
+	uint32_t me = (uint32_t)tmem_sys(SYS_gettid), owner = 0;
 
-	while (!atomic_compare_exchange_strong(&pager->gate.busy, &free, 1)) {
-		tmem_sys_futex_wait(&pager->gate.busy, 1, NULL);
-		free = 0;
+	while (!atomic_compare_exchange_strong(&pager->gate.busy, &owner, me)) {
+		if (owner == me) /* from an atfork handler of its own fork */
+			return false;
+		tmem_sys_futex_wait(&pager->gate.busy, owner, NULL);
+		owner = 0;
 	}
+	return true;
 }
 
 void tmem_gate_call(struct tmem_pager *pager, enum tmem_gate_command command)
@@ -422,9 +425,10 @@ void tmem_gate_run(struct tmem_pager *pager)
 		uint32_t seen = atomic_load(&g->signal);
 		uint32_t command = atomic_load(&g->command);
 
+		/* Until a fork is over, there is nothing else to do. */
 		if (g->child_uffd >= 0)
 			run_child(pager);
-		else if (command)
+		else if (command && (!g->announced || command == GATE_FORK_END))
 			obey(pager, command);
 		else
 			tmem_sys_futex_wait(&g->signal, seen, NULL);

@@ -40,8 +40,11 @@ enum tmem_gate_command {
 	GATE_UNLOCK	/* mlockall has locked our memory too */
 };
 
-/* Program side.  begin and end hold off other askers in between. */
-void tmem_gate_begin(struct tmem_pager *pager);
+/*
+ * Program side.  begin and end hold off other askers in between; begin is
+ * false if this very thread has begun already.
+ */
+bool tmem_gate_begin(struct tmem_pager *pager);
 void tmem_gate_call(struct tmem_pager *pager, enum tmem_gate_command command);
 void tmem_gate_end(struct tmem_pager *pager);
 

@@ -93,9 +93,8 @@ static pid_t fork_by(pid_t (*function)(void))
 		find_real();
 	if (!function)
 		return libc_result(-ENOSYS);
-	if (!pager)
+	if (!pager || !tmem_gate_begin(pager))
 		return function();
-	tmem_gate_begin(pager);
 	tmem_gate_call(pager, GATE_FORK_BEGIN);
 	pid = function();
 	if (pid == 0) {
@@ -310,9 +309,8 @@ static void ask_for_range(enum tmem_gate_command command, uintptr_t start,
 {
 	struct tmem_pager *pager = tmem_start_serving();
 
-	if (!pager || !bytes)
+	if (!pager || !bytes || !tmem_gate_begin(pager))
 		return;
-	tmem_gate_begin(pager);
 	pager->gate.range_start = start & ~4095ull;
 	pager->gate.range_end = (start + bytes + 4095) & ~4095ull;
 	tmem_gate_call(pager, command);
@@ -333,8 +331,7 @@ EXPORT int mlockall(int flags)
 	struct tmem_pager *pager = tmem_start_serving();
 	long r = tmem_sys(SYS_mlockall, flags);
 
-	if (r == 0 && pager) {
-		tmem_gate_begin(pager);
+	if (r == 0 && pager && tmem_gate_begin(pager)) {
 		tmem_gate_call(pager, GATE_UNLOCK);
 		tmem_gate_end(pager);
 	}

@@ -98,7 +98,7 @@ enum tmem_pager_state {
 
 /* What a program's thread asks the gate for: gate.h. */
 struct tmem_gate {
-	_Atomic uint32_t busy;	  /* one asker at a time: a futex lock */
+	_Atomic uint32_t busy;	  /* the asking thread's tid, or 0; futex */
 	_Atomic uint32_t signal;  /* futex: something is new */
 	_Atomic uint32_t command; /* enum tmem_gate_command */
 	_Atomic uint32_t answer;  /* futex: 1 when done */
