@@ -69,7 +69,9 @@ TMEM_API struct tmem_backend tmem_store_backend(struct tmem_store *store);
  * before_fork: waits until no operation is in flight.  From then until
  * after_fork the store is *read-only*: loads work, from any thread, take no
  * lock and write nothing to the store's memory (not even a counter), so that
- * the child's copy is whole at whatever moment the kernel takes it; store,
+ * the child's copy is whole at whatever moment the kernel takes it (they are
+ * counted in a page of its own that fork wipes: after_fork waits for them);
+ * store,
  * invalidate and pool operations must not be called.  after_fork ends that,
  * in the parent and in the child; with freeze 0 (the fork failed) nothing is
  * frozen.
@@ -83,7 +85,7 @@ TMEM_API void tmem_store_thaw(struct tmem_store *store);
  * The memory the store has mapped, for who must tell it from the program's
  * own: calls fn(arg, start, bytes) for each mapping.
  */
-TMEM_API void tmem_store_for_each_mapping(const struct tmem_store *store,
+TMEM_API void tmem_store_for_each_mapping(struct tmem_store *store,
 					  void (*fn)(void *arg, void *start,
 						     size_t bytes),
 					  void *arg);

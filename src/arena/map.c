@@ -34,24 +34,27 @@ static char *anon(size_t bytes)
 }
 
 /* Where the one that was trimmed last begins; 0: none yet. */
-static _Atomic uintptr_t trimmed;
+static char *_Atomic trimmed;
 
 /* Right below that, if it is free. */
 static void *map_below(size_t bytes, size_t align)
 {
-	uintptr_t start = atomic_load(&trimmed) - bytes;
+	char *start = atomic_load(&trimmed);
 	long r;
 
-	if (start + bytes == 0 || start & (align - 1))
+	if (!start)
+		return NULL;
+	start -= bytes;
+	if (gap(start, align))
 		return NULL;
 	r = tmem_sys(SYS_mmap, start, bytes, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
 			     MAP_FIXED_NOREPLACE,
 		     -1, 0);
-	if (r < 0 && r > -4096)
+	if (r != (long)start)
 		return NULL;
 	atomic_store(&trimmed, start);
-	return (void *)(uintptr_t)r;
+	return start;
 }
 
 static void *map_trimmed(size_t bytes, size_t align)
@@ -65,7 +68,7 @@ static void *map_trimmed(size_t bytes, size_t align)
 		tmem_sys_unmap(raw, (size_t)(start - raw));
 	if (start < raw + align)
 		tmem_sys_unmap(start + bytes, (size_t)(raw + align - start));
-	atomic_store(&trimmed, (uintptr_t)start);
+	atomic_store(&trimmed, start);
 	return start;
 }
 

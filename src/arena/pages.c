@@ -261,12 +261,12 @@ void tmem_pages_for_each_quiet(const struct tmem_pages *pages,
 			       void (*fn)(void *arg, void *start, size_t bytes),
 			       void *arg)
 {
-	const struct tmem_chunk *chunk;
+	struct tmem_chunk *chunk;
 	unsigned bin;
 
 	for (bin = 0; bin < TMEM_CHUNK_BINS; bin++)
 		for (chunk = pages->bins[bin]; chunk; chunk = chunk->next)
-			fn(arg, (void *)(uintptr_t)chunk, TMEM_CHUNK_BYTES);
+			fn(arg, chunk, TMEM_CHUNK_BYTES);
 }
 
 void tmem_pages_for_each(struct tmem_pages *pages,

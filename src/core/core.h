@@ -81,12 +81,16 @@ struct tmem_object {
 };
 _Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
 
+/*
+ * The lock's cache line moves from CPU to CPU with it; what every operation
+ * counts is on it, what every operation only reads (the index) is not.
+ */
 struct tmem_shard {
 	_Alignas(64) struct tmem_lock lock;
 	uint32_t objects; /* list of object numbers */
 	uint64_t generation;
-	struct tmem_index index;
 	struct tmem_stats stats; /* this shard's part */
+	_Alignas(64) struct tmem_index index;
 };
 
 /* A thread's working memory while it compresses. */

@@ -149,29 +149,42 @@ int tmem_page_store(struct tmem_store *store, tmem_pool_id pool,
 	return r;
 }
 
-/* The handle of the slot that has the page's data; 0: damaged. */
-static uint32_t data_handle(const struct tmem_store *store, uint32_t handle)
+/*
+ * A slot, copied: a load holds its shard for as long as that takes, and checks
+ * and decompresses without.  On the stack: 4 KiB that no lock guards.
+ */
+struct copy {
+	_Alignas(64) char bytes[TMEM_SLOT_MAX_BYTES];
+	unsigned size; /* of the slot */
+};
+
+static const struct tmem_slot *slot_of(const struct copy *copy)
+{
+	return (const struct tmem_slot *)copy->bytes;
+}
+
+/* False if the slot's length is damaged. */
+static bool copy_slot(const struct tmem_store *store, uint32_t handle,
+		      struct copy *copy)
 {
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	size_t bytes = sizeof(*slot) + slot->length;
 
-	if (!tmem_arena_is_whole(&store->arena, handle))
-		return 0;
-	if (tmem_slot_form(slot) != TMEM_FORM_REF)
-		return handle;
-	memcpy(&handle, slot->data, sizeof(handle));
-	return tmem_arena_is_whole(&store->arena, handle) ? handle : 0;
+	copy->size = tmem_arena_size_of(&store->arena, handle);
+	if (bytes > copy->size)
+		return false;
+	memcpy(copy->bytes, slot, bytes);
+	return true;
 }
 
 /*
- * Writes nothing to the store's memory.  A damaged slot is told by its
- * checksum before anything is written to the page.
+ * The slot that has the page's data: its own, or the one that it refers to.
+ * Writes nothing to the store's memory.
  */
-static int read_page(struct tmem_store *store, tmem_pool_id pool,
-		     const struct tmem_key *key, void *page)
+static int copy_locked(struct tmem_store *store, tmem_pool_id pool,
+		       const struct tmem_key *key, struct copy *copy)
 	TMEM_REQUIRES(&key->shard->lock)
 {
-	const struct tmem_codec *codec;
-	const struct tmem_slot *slot;
 	const uint32_t *entry;
 	uint32_t handle;
 
@@ -180,27 +193,33 @@ static int read_page(struct tmem_store *store, tmem_pool_id pool,
 	entry = tmem_object_find_page(store, key);
 	if (!entry)
 		return TMEM_MISS;
-	handle = data_handle(store, *entry);
-	if (!handle)
+	if (!copy_slot(store, *entry, copy))
 		return -EIO;
-	slot = tmem_arena_slot(&store->arena, handle);
-	codec = tmem_codec_of(tmem_slot_form(slot));
-	if (!codec)
+	if (tmem_slot_form(slot_of(copy)) != TMEM_FORM_REF)
+		return 0;
+	if (!tmem_slot_is_whole(slot_of(copy), copy->size))
+		return -EIO;
+	memcpy(&handle, slot_of(copy)->data, sizeof(handle));
+	return copy_slot(store, handle, copy) ? 0 : -EIO;
+}
+
+/* A damaged slot is told by its checksum before the page is written. */
+static int unpack(const struct copy *copy, void *page)
+{
+	const struct tmem_slot *slot = slot_of(copy);
+	const struct tmem_codec *codec = tmem_codec_of(tmem_slot_form(slot));
+
+	if (!codec || !tmem_slot_is_whole(slot, copy->size))
 		return -EIO;
 	return codec->decompress(slot->data, slot->length, page);
 }
 
-static int load_locked(struct tmem_store *store, tmem_pool_id pool,
-		       const struct tmem_key *key, void *page)
-	TMEM_REQUIRES(&key->shard->lock)
+static void count_damaged(struct tmem_shard *shard)
 {
-	struct tmem_stats *stats = &key->shard->stats;
-	int r = read_page(store, pool, key, page);
-
-	stats->loads += r == 0;
-	stats->load_misses += r == TMEM_MISS;
-	stats->load_damaged += r < 0;
-	return r;
+	if (!tmem_lock_acquire_unless_closed(&shard->lock))
+		return;
+	shard->stats.load_damaged++;
+	tmem_lock_release(&shard->lock);
 }
 
 /*
@@ -208,15 +227,16 @@ static int load_locked(struct tmem_store *store, tmem_pool_id pool,
  * still closed once we are counted (after_fork reopens first and then waits
  * for the count).  -EAGAIN if not.
  */
-static int load_quietly(struct tmem_store *store, tmem_pool_id pool,
-			const struct tmem_key *key, void *page) TMEM_UNANALYSED
+static int copy_quietly(struct tmem_store *store, tmem_pool_id pool,
+			const struct tmem_key *key,
+			struct copy *copy) TMEM_UNANALYSED
 {
 	_Atomic uint32_t *nr_readers = &store->quiet->nr_readers;
 	int r = -EAGAIN;
 
 	atomic_fetch_add(nr_readers, 1);
 	if (tmem_lock_is_closed(&key->shard->lock))
-		r = read_page(store, pool, key, page);
+		r = copy_locked(store, pool, key, copy);
 	if (atomic_fetch_sub(nr_readers, 1) == 1)
 		tmem_sys_futex_wake(nr_readers, 1);
 	return r;
@@ -227,16 +247,23 @@ int tmem_page_load(struct tmem_store *store, tmem_pool_id pool,
 {
 	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
 					  &io->object, io->index);
+	struct copy copy;
 	int r;
 
 	do {
 		if (tmem_lock_acquire_unless_closed(&key.shard->lock)) {
-			r = load_locked(store, pool, &key, io->page);
+			r = copy_locked(store, pool, &key, &copy);
+			key.shard->stats.loads += r == 0;
+			key.shard->stats.load_misses += r == TMEM_MISS;
 			tmem_lock_release(&key.shard->lock);
 		} else {
-			r = load_quietly(store, pool, &key, io->page);
+			r = copy_quietly(store, pool, &key, &copy);
 		}
 	} while (r == -EAGAIN);
+	if (r == 0)
+		r = unpack(&copy, io->page);
+	if (r < 0)
+		count_damaged(key.shard);
 	return r;
 }
 

@@ -43,7 +43,7 @@ uint64_t tmem_policy_sample(const void *page)
 
 	/* Not at one place in each step: columns of a table must not decide. */
 	for (i = 0; i < SAMPLES; i++) {
-		memcpy(&word, p + i * SAMPLE_STEP + i * 8 % SAMPLE_STEP,
+		memcpy(&word, p + (size_t)i * SAMPLE_STEP + i * 8 % SAMPLE_STEP,
 		       sizeof(word));
 		hash = tmem_hash_more(hash, word);
 	}

@@ -70,6 +70,7 @@ static struct tmem_scratch *try_new(struct tmem_store *store) TMEM_UNANALYSED
 
 bool tmem_scratch_make(struct tmem_store *store, struct tmem_scratch *scratch)
 {
+	TMEM_ASSERT(scratch && !scratch->memory);
 	scratch->memory = tmem_meta_alloc(&store->meta, TMEM_SCRATCH_PAGES);
 	if (!scratch->memory)
 		return false;

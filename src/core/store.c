@@ -204,14 +204,11 @@ uint64_t tmem_store_held_bytes(const struct tmem_store *store)
 	return tmem_account_held(&store->account);
 }
 
-void tmem_store_for_each_mapping(const struct tmem_store *const_store,
+void tmem_store_for_each_mapping(struct tmem_store *store,
 				 void (*fn)(void *arg, void *start,
 					    size_t bytes),
 				 void *arg)
 {
-	/* Its locks are not what const promises not to change. */
-	struct tmem_store *store = (struct tmem_store *)(uintptr_t)const_store;
-
 	fn(arg, store, store->fixed_bytes - 4096);
 	fn(arg, store->quiet, 4096);
 	if (tmem_lock_acquire_unless_closed(&store->control)) {

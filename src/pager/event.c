@@ -101,11 +101,15 @@ static void apply_locked(struct tmem_pager *pager, const struct tmem_note *n)
 
 uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn)
 {
-	const struct tmem_deferred *d = pager->deferred;
-	uint64_t i = atomic_load(&d->nr);
+	return tmem_event_resolve_by(pager, vpn,
+				     atomic_load(&pager->deferred->nr));
+}
 
-	while (i-- > 0) {
-		const struct tmem_note *n = &d->note[i];
+uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
+			       uint64_t nr)
+{
+	while (nr-- > 0) {
+		const struct tmem_note *n = &pager->deferred->note[nr];
 
 		if (n->kind != NOTE_MOVED) {
 			if (vpn >= n->from && vpn < n->to)
@@ -119,14 +123,31 @@ uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn)
 	return vpn;
 }
 
-void tmem_event_catch_up_locked(struct tmem_pager *pager, uint64_t first)
+void tmem_event_catch_up_locked(struct tmem_pager *pager)
 {
 	struct tmem_deferred *d = pager->deferred;
 	uint64_t i, nr = atomic_load(&d->nr);
 
-	for (i = first; i < nr; i++)
+	for (i = 0; i < nr; i++)
 		apply_locked(pager, &d->note[i]);
 	atomic_store(&d->nr, 0);
+}
+
+void tmem_event_forget_noted_locked(struct tmem_pager *pager,
+				    const struct tmem_deferred *notes)
+{
+	uint64_t i, nr = atomic_load(&notes->nr);
+
+	for (i = 0; i < nr && i < EVENT_NOTES; i++) {
+		const struct tmem_note *n = &notes->note[i];
+
+		if (n->kind != NOTE_MOVED) {
+			tmem_event_forget_locked(pager, n->from, n->to);
+			continue;
+		}
+		tmem_event_forget_locked(pager, n->from, n->from + n->nr);
+		tmem_event_forget_locked(pager, n->to, n->to + n->nr);
+	}
 }
 
 static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)

@@ -9,6 +9,11 @@
  * faults look through those notes first.  One page, because fork copies
  * memory page by page: the child's copy of the notes is some prefix of them,
  * never a torn one, and is what had been read when the child was made.
+ *
+ * An event that was read before the fork's own may have happened before the
+ * child was made or just after.  So what it covers is put into the child's
+ * memory wherever the child still has it mapped, and the child forgets what
+ * its table says of it: both are right in either case.
  */
 #ifndef TMEM_PAGER_EVENT_H
 #define TMEM_PAGER_EVENT_H
@@ -48,11 +53,22 @@ int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 void tmem_event_forget_locked(struct tmem_pager *pager, uint64_t start,
 			      uint64_t end) TMEM_REQUIRES(&pager->lock);
 
-/* Where, by the notes, the content of vpn is in the table; UINT64_MAX: gone. */
+/*
+ * Where, by the first nr notes, the content of vpn is in the table;
+ * UINT64_MAX: gone.
+ */
+uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
+			       uint64_t nr);
+/* By all of them. */
 uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn);
 
-/* Applies the notes from the `first` on; fork mode is over. */
-void tmem_event_catch_up_locked(struct tmem_pager *pager, uint64_t first)
+/* In a fork's child: forgets what the notes cover. */
+void tmem_event_forget_noted_locked(struct tmem_pager *pager,
+				    const struct tmem_deferred *notes)
+	TMEM_REQUIRES(&pager->lock);
+
+/* Applies the notes; fork mode is over. */
+void tmem_event_catch_up_locked(struct tmem_pager *pager)
 	TMEM_REQUIRES(&pager->lock);
 
 #endif

@@ -118,7 +118,7 @@ static unsigned move_run(struct batch *b, uint32_t handle, unsigned nr)
 
 static bool leaf_suits(const struct tmem_leaf *leaf, bool executable)
 {
-	return leaf->base != UINT64_MAX && leaf->nr_used &&
+	return leaf->base != UINT64_MAX && leaf->nr_resident &&
 	       leaf->way != LEAF_WAY_NONE &&
 	       (leaf->way == LEAF_WAY_RWX) == executable;
 }

@@ -142,7 +142,7 @@ static void leave_fork_mode(struct tmem_pager *pager, bool forked)
 	if (forked)
 		atomic_store(&pager->related, 1);
 	tmem_lock_acquire(&pager->lock);
-	tmem_event_catch_up_locked(pager, 0);
+	tmem_event_catch_up_locked(pager);
 	atomic_store(&pager->fork_mode, 0);
 	tmem_lock_release(&pager->lock);
 	tmem_sys_futex_wake(&pager->fork_mode, INT32_MAX);
@@ -245,6 +245,16 @@ static bool child_is_dead(struct tmem_pager *pager, int *pidfd)
 	return tmem_sys(SYS_poll, &p, 1, 0) > 0;
 }
 
+/* The answer to the doorbell: what the child must forget. */
+static void send_notes(struct tmem_pager *pager, int child_uffd)
+{
+	struct tmem_deferred *d = (void *)pager->gate_page;
+
+	memcpy(d, pager->deferred, sizeof(*d));
+	atomic_store(&d->nr, pager->gate.child_notes);
+	tmem_install_copy(child_uffd, tmem_vpn((uintptr_t)pager->doorbell), d);
+}
+
 /* Until the child serves itself, is whole, or is dead. */
 static void serve_child(struct tmem_pager *pager, int child_uffd,
 			uint8_t *page)
@@ -266,8 +276,47 @@ static void serve_child(struct tmem_pager *pager, int child_uffd,
 	}
 	if (end == CHILD_WANTS_ALL)
 		make_whole(pager, child_uffd, page);
+	else if (end == CHILD_SERVES_ITSELF)
+		send_notes(pager, child_uffd);
 	if (pidfd >= 0)
 		tmem_sys_close(pidfd);
+}
+
+/* One page of a noted range: to where the child may have it, if it does. */
+static void give_noted(struct tmem_pager *pager, uint64_t vpn, uint64_t nr,
+		       uint64_t to)
+{
+	uint64_t at = tmem_event_resolve_by(pager, vpn, nr);
+	int child_uffd = pager->gate.child_uffd;
+
+	if (at == UINT64_MAX ||
+	    tmem_serve_peek_at(pager, at, pager->gate_page) <= 0)
+		return;
+	while (tmem_install_copy(child_uffd, to, pager->gate_page) == -EAGAIN) {
+		struct uffd_msg msg;
+
+		tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg));
+	}
+}
+
+/* See event.h: what was unmapped or moved around the time of the fork. */
+static void give_all_noted(struct tmem_pager *pager)
+{
+	uint64_t i, vpn, nr = pager->gate.child_notes;
+
+	for (i = 0; i < nr; i++) {
+		const struct tmem_note *n = &pager->deferred->note[i];
+		uint64_t end = n->kind == NOTE_MOVED ? n->from + n->nr : n->to;
+
+		if (n->kind == NOTE_GONE)
+			continue;
+		for (vpn = n->from; vpn < end; vpn++) {
+			give_noted(pager, vpn, i, vpn);
+			if (n->kind == NOTE_MOVED)
+				give_noted(pager, vpn, i,
+					   vpn - n->from + n->to);
+		}
+	}
 }
 
 static void run_child(struct tmem_pager *pager)
@@ -277,6 +326,7 @@ static void run_child(struct tmem_pager *pager)
 	int child_uffd = g->child_uffd;
 
 	if (g->announced) {
+		give_all_noted(pager);
 		serve_child(pager, child_uffd, page);
 	} else {
 		settle(pager);
@@ -327,35 +377,9 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 		atomic_store(&pager->fork_mode, 1);
 		rescue_frames_locked(pager, child_uffd);
 	}
+	g->child_notes = atomic_load(&pager->deferred->nr);
 	g->child_uffd = child_uffd;
 	ring(pager);
-}
-
-static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
-{
-	struct uffdio_range range = { .start = start, .len = end - start };
-	uint64_t vpn;
-
-	/* Everything back first, by touching it. */
-	for (vpn = tmem_vpn(start); vpn < tmem_vpn(end); vpn++) {
-		uint32_t entry;
-
-		tmem_lock_acquire(&pager->lock);
-		entry = tmem_table_get(&pager->table, vpn);
-		if (tmem_entry_state(entry) >= PAGE_STORED &&
-		    tmem_table_make(&pager->table, vpn) != TABLE_NO_HANDLE)
-			tmem_table_pin(&pager->table,
-				       tmem_table_find(&pager->table, vpn));
-		tmem_lock_release(&pager->lock);
-		if (tmem_entry_state(entry) >= PAGE_STORED)
-			tmem_pin_touch(pager, vpn << 12);
-	}
-	tmem_lock_acquire(&pager->lock);
-	tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_UNREGISTER, &range);
-	tmem_table_unpin(&pager->table, tmem_vpn(start), tmem_vpn(end));
-	tmem_event_forget_locked(pager, tmem_vpn(start), tmem_vpn(end));
-	tmem_region_leave_out_locked(pager, start, end);
-	tmem_lock_release(&pager->lock);
 }
 
 static void pin(struct tmem_pager *pager, uint64_t start, uint64_t end)
@@ -363,7 +387,24 @@ static void pin(struct tmem_pager *pager, uint64_t start, uint64_t end)
 	tmem_lock_acquire(&pager->lock);
 	tmem_pin_range_locked(pager, start, end);
 	tmem_lock_release(&pager->lock);
-	tmem_pin_fetch(pager);
+	tmem_pin_fetch(pager, pager->gate_page);
+}
+
+static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
+{
+	struct uffdio_range range = { .start = start, .len = end - start };
+	uint64_t vpn;
+
+	/* Everything back first, and to stay. */
+	pin(pager, start, end);
+	for (vpn = tmem_vpn(start); vpn < tmem_vpn(end); vpn++)
+		tmem_serve_fetch(pager, vpn, pager->gate_page);
+	tmem_lock_acquire(&pager->lock);
+	tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_UNREGISTER, &range);
+	tmem_table_unpin(&pager->table, tmem_vpn(start), tmem_vpn(end));
+	tmem_event_forget_locked(pager, tmem_vpn(start), tmem_vpn(end));
+	tmem_region_leave_out_locked(pager, start, end);
+	tmem_lock_release(&pager->lock);
 }
 
 static void unlock_mapping(void *arg, void *start, size_t bytes)

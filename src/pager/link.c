@@ -111,11 +111,29 @@ static struct tmem_tree_message message_of(const struct tmem_pager *pager,
 	return m;
 }
 
+/* Over memory of our own, so that no hole of the program's is taken. */
+static int map_tree(struct tmem_pager *pager, int budget)
+{
+	void *place;
+	long r;
+
+	if (pager->tree) /* a fork's child inherits it */
+		return 0;
+	place = tmem_pager_map(pager, sizeof(struct tmem_tree));
+	if (!place)
+		return -ENOMEM;
+	r = tmem_sys(SYS_mmap, place, sizeof(struct tmem_tree),
+		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, budget, 0);
+	if (r < 0 && r > -4096)
+		return (int)r;
+	pager->tree = place;
+	return 0;
+}
+
 static int welcome(struct tmem_pager *pager, int *ret_dev)
 {
 	struct tmem_tree_message m = message_of(pager, TMEM_TREE_HELLO);
-	int fds[MAX_FDS], nr, i = 0, budget = -1;
-	long map;
+	int fds[MAX_FDS], nr, r, i = 0, budget = -1;
 
 	nr = send_message(pager->tree_fd, &m, -1);
 	if (nr == 0)
@@ -133,12 +151,10 @@ static int welcome(struct tmem_pager *pager, int *ret_dev)
 	pager->wake_fd = m.fds & TMEM_TREE_FD_WAKE ? fds[i++] : -1;
 	pager->swap_file_fd = m.fds & TMEM_TREE_FD_SWAP_FILE ? fds[i++] : -1;
 	*ret_dev = m.fds & TMEM_TREE_FD_UFFD_DEV ? fds[i++] : -1;
-	map = tmem_sys(SYS_mmap, 0, sizeof(struct tmem_tree),
-		       PROT_READ | PROT_WRITE, MAP_SHARED, budget, 0);
+	r = map_tree(pager, budget);
 	tmem_sys_close(budget);
-	if (map < 0 && map > -4096)
-		return (int)map;
-	pager->tree = (struct tmem_tree *)(uintptr_t)map;
+	if (r < 0)
+		return r;
 	if (pager->tree->magic != TMEM_TREE_MAGIC || m.slot < 0 ||
 	    m.slot >= TMEM_TREE_SLOTS)
 		return -EPROTO;
@@ -197,6 +213,13 @@ int tmem_link_open(struct tmem_pager *pager)
 void tmem_link_swap_full(struct tmem_pager *pager)
 {
 	struct tmem_tree_message m = message_of(pager, TMEM_TREE_SWAP_FULL);
+
+	send_message(pager->tree_fd, &m, -1);
+}
+
+void tmem_link_want(struct tmem_pager *pager)
+{
+	struct tmem_tree_message m = message_of(pager, TMEM_TREE_WANT);
 
 	send_message(pager->tree_fd, &m, -1);
 }

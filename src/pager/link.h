@@ -18,6 +18,8 @@ int tmem_link_open(struct tmem_pager *pager);
 
 /* Neither store nor swap file took a page. */
 void tmem_link_swap_full(struct tmem_pager *pager);
+/* We would take more than there is: divide. */
+void tmem_link_want(struct tmem_pager *pager);
 
 /* Tells the keeper that a process runs on without us, and why. */
 void tmem_link_not_paged(const char *tree_name, int pid, uint32_t reason,

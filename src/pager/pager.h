@@ -105,6 +105,7 @@ struct tmem_gate {
 	_Atomic int32_t fork_pid; /* the fork's result, as the parent sees it */
 	bool announced;		  /* fork mode was asked for by the wrapper */
 	int32_t child_uffd;	  /* from the fork event; -1 */
+	uint64_t child_notes;	  /* put off when that event was read */
 	int32_t child_slot;	  /* claimed for the child */
 	uint32_t child_reason;	  /* if not: enum tmem_not_paged */
 	uint64_t range_start;	  /* GATE_PIN, GATE_LEAVE_OUT */
@@ -165,7 +166,9 @@ struct tmem_pager {
 	uint64_t usage_store_base;
 	uint64_t last_minflt;
 	uint64_t last_pss_ns;
-	int64_t pss_minus_rss; /* pages */
+	uint64_t pss_took_ns;
+	int64_t pss_minus_rss; /* pages, with copies made since */
+	int64_t pss_at_read;   /* the same when Pss was read */
 	_Atomic uint32_t related; /* forked, or has live forked children */
 	uint64_t shmem_pages;
 	int64_t unknown_at_scan;
@@ -185,7 +188,7 @@ struct tmem_pager {
 	struct tmem_range *excluded;
 	void *regions;
 	struct tmem_range *runs;
-	uint64_t fetch[PAGER_MAX_FETCH]; /* pinned, but out: pin.h */
+	uint64_t fetch[PAGER_MAX_FETCH]; /* vpns, pinned but out: pin.h */
 	unsigned nr_fetch;
 	uint32_t touch_word;
 	uint8_t *spare_page;

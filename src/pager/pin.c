@@ -9,6 +9,7 @@
 #include "base/sys.h"
 #include "procfs.h"
 #include "region.h"
+#include "serve.h"
 
 enum {
 	/* Around the robust list's head, in glibc's thread descriptor. */
@@ -40,7 +41,7 @@ void tmem_pin_range_locked(struct tmem_pager *pager, uint64_t start,
 		state = tmem_entry_state(tmem_table_entry(&pager->table, h));
 		if ((state == PAGE_STORED || state == PAGE_LEAVING) &&
 		    pager->nr_fetch < PAGER_MAX_FETCH)
-			pager->fetch[pager->nr_fetch++] = vpn << 12;
+			pager->fetch[pager->nr_fetch++] = vpn;
 	}
 }
 
@@ -52,13 +53,18 @@ long tmem_pin_touch(struct tmem_pager *pager, uint64_t addr)
 			FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_LT, 0));
 }
 
-void tmem_pin_fetch(struct tmem_pager *pager)
+void tmem_pin_fetch(struct tmem_pager *pager, void *scratch)
 {
-	unsigned i;
+	uint64_t vpn;
 
-	for (i = 0; i < pager->nr_fetch; i++)
-		tmem_pin_touch(pager, pager->fetch[i]);
-	pager->nr_fetch = 0;
+	for (;;) {
+		tmem_lock_acquire(&pager->lock);
+		vpn = pager->nr_fetch ? pager->fetch[--pager->nr_fetch] : 0;
+		tmem_lock_release(&pager->lock);
+		if (!vpn)
+			return;
+		tmem_serve_fetch(pager, vpn, scratch);
+	}
 }
 
 static void pin_thread(struct tmem_pager *pager, int tid)
@@ -118,5 +124,5 @@ void tmem_region_pin_threads(struct tmem_pager *pager)
 		}
 	}
 	tmem_sys_close((int)fd);
-	tmem_pin_fetch(pager);
+	tmem_pin_fetch(pager, pager->ticker.page);
 }

@@ -18,13 +18,13 @@
 void tmem_pin_range_locked(struct tmem_pager *pager, uint64_t start,
 			   uint64_t end) TMEM_REQUIRES(&pager->lock);
 
-/*
- * Touches pinned pages that are out, so that they come back.  Not for
- * handlers: the touch waits for one.
- */
-void tmem_pin_fetch(struct tmem_pager *pager);
+/* Brings back pinned pages that are out.  Not for handlers. */
+void tmem_pin_fetch(struct tmem_pager *pager, void *scratch);
 
-/* A touch that can fail: an atomic OR of nothing, done by the kernel. */
+/*
+ * A write touch that changes nothing, cannot crash and never waits: the
+ * kernel's atomic OR of nothing.  -EFAULT if the page is not there.
+ */
 long tmem_pin_touch(struct tmem_pager *pager, uint64_t addr);
 
 #endif

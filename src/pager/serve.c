@@ -142,7 +142,12 @@ static enum answer answer_locked(struct tmem_handler *me, uint64_t vpn)
 
 int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page)
 {
-	uint64_t at = tmem_event_resolve(pager, vpn);
+	return tmem_serve_peek_at(pager, tmem_event_resolve(pager, vpn),
+				  ret_page);
+}
+
+int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page)
+{
 	uint32_t entry = at == UINT64_MAX ? 0 :
 					    tmem_table_get(&pager->table, at);
 
@@ -329,6 +334,56 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 	if (a == ANSWER_LOAD)
 		load(me, vpn);
 	note_stall(me, start);
+}
+
+/* Under the lock, I/O and all: rare.  ANSWER_OTHER: wait for a loader. */
+static enum answer fetch_locked(struct tmem_pager *pager, uint64_t vpn,
+				void *scratch) TMEM_REQUIRES(&pager->lock)
+{
+	uint32_t handle = tmem_table_find(&pager->table, vpn);
+	uint32_t entry = tmem_table_get(&pager->table, vpn);
+	enum tmem_page_state state = tmem_entry_state(entry);
+	uint64_t addr;
+	long r;
+
+	if (state == PAGE_LOADING)
+		return ANSWER_OTHER;
+	if ((state != PAGE_STORED && state != PAGE_LEAVING) ||
+	    atomic_load(&pager->fork_mode) ||
+	    tmem_serve_peek(pager, vpn, scratch) <= 0)
+		return ANSWERED;
+	r = tmem_install_copy(pager->uffd, vpn, scratch);
+	if (r == -EAGAIN) {
+		if (tmem_event_read_locked(pager, &addr) == 1)
+			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
+		return ANSWER_AGAIN;
+	}
+	if (r < 0 && r != -EEXIST)
+		return ANSWERED;
+	if (state == PAGE_LEAVING)
+		tmem_frame(&pager->frames, tmem_entry_value(entry))->gone =
+			true;
+	else
+		tmem_offset_drop_locked(pager, tmem_entry_value(entry));
+	tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
+	atomic_fetch_add(&pager->usage_delta_pages, 1);
+	return ANSWERED;
+}
+
+bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch)
+{
+	enum answer a;
+	enum tmem_page_state state;
+
+	for (;;) {
+		tmem_lock_acquire(&pager->lock);
+		a = fetch_locked(pager, vpn, scratch);
+		state = tmem_entry_state(tmem_table_get(&pager->table, vpn));
+		tmem_lock_release(&pager->lock);
+		if (a == ANSWERED)
+			return state < PAGE_STORED;
+		tmem_sys(SYS_sched_yield);
+	}
 }
 
 /* A fault or an event; false if there was nothing to read. */

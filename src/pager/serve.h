@@ -12,6 +12,12 @@
 
 #include "pager.h"
 
+/*
+ * Brings a page back that is out, from a thread that is no handler.  False:
+ * it could not be (unmapped, lost, or fork mode).
+ */
+bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch);
+
 /* Body of a handler thread; returns when the program has ended. */
 void tmem_serve_run(struct tmem_handler *me);
 
@@ -21,5 +27,7 @@ void tmem_serve_run(struct tmem_handler *me);
  * For fork mode.
  */
 int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page);
+/* The same by the table alone, at a place that the notes resolved to. */
+int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page);
 
 #endif

@@ -198,9 +198,6 @@ static int take_over(struct tmem_pager *pager)
 	struct tmem_swapdev device;
 	int r;
 
-	tmem_lock_acquire(&pager->lock);
-	tmem_event_catch_up_locked(pager, 0);
-	tmem_lock_release(&pager->lock);
 	if (pager->swapfile) {
 		r = tmem_swapfile_reopen(pager->swapfile, pager->swap_file_fd,
 					 pager->swap_map_fd,
@@ -211,10 +208,16 @@ static int take_over(struct tmem_pager *pager)
 		tmem_frontswap_set_device(pager->frontswap,
 					  PAGER_FRONTSWAP_TYPE, device);
 	}
-	if (!atomic_load(&pager->armed))
+	if (!atomic_load(&pager->armed)) {
+		atomic_store(&pager->deferred->nr, 0);
 		return 0;
+	}
 	/* Waits until our parent's pager lets go of this memory. */
 	(void)*(volatile uint8_t *)pager->doorbell;
+	tmem_lock_acquire(&pager->lock);
+	atomic_store(&pager->deferred->nr, 0);
+	tmem_event_forget_noted_locked(pager, (void *)pager->doorbell);
+	tmem_lock_release(&pager->lock);
 	tmem_sys_madvise(pager->doorbell, 2 * TMEM_PAGE_SIZE, MADV_DONTNEED);
 	atomic_store(&pager->armed, 0);
 	tmem_region_adopt(pager);

@@ -152,9 +152,11 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 	if (is_resident(old) && !is_resident(state)) {
 		l->resident[i / 64] &= ~bit;
 		l->young[i / 64] &= ~bit;
+		l->nr_resident--;
 		table->nr_resident--;
 	} else if (!is_resident(old) && is_resident(state)) {
 		l->resident[i / 64] |= bit;
+		l->nr_resident++;
 		table->nr_resident++;
 	}
 	l->nr_used += (state != PAGE_NONE) - (old != PAGE_NONE);
@@ -264,7 +266,7 @@ static void check_leaf(const struct tmem_table *table, uint32_t nr,
 {
 	const struct tmem_leaf *l = tmem_table_leaf(table, nr);
 	const uint32_t *slot = directory(table, l->base);
-	uint32_t used = 0, i;
+	uint32_t used = 0, present = 0, i;
 
 	TMEM_ASSERT(slot && *slot == nr + 1); /* T4 */
 	for (i = 0; i < LEAF_PAGES; i++) {
@@ -274,8 +276,10 @@ static void check_leaf(const struct tmem_table *table, uint32_t nr,
 		TMEM_ASSERT(bit == is_resident(s)); /* T2 */
 		used += s != PAGE_NONE;
 		used += l->pinned[i / 64] >> i % 64 & 1;
-		*nr_resident += bit;
+		present += bit;
 	}
+	TMEM_ASSERT(present == l->nr_resident); /* T2 */
+	*nr_resident += present;
 	TMEM_ASSERT(used == l->nr_used); /* T3 */
 }
 

@@ -10,7 +10,8 @@
  *
  *   T1  The entry of a page whose content is only with us (STORED, LOADING,
  *       LEAVING) is never PAGE_NONE: a missing page with PAGE_NONE is zeros.
- *   T2  resident[] has a bit for each RESIDENT and KEPT page, and no other.
+ *   T2  resident[] has a bit for each RESIDENT and KEPT page, and no other;
+ *       nr_resident counts them, in the leaf and in the table.
  *   T3  nr_used counts entries other than PAGE_NONE plus pinned bits; a leaf
  *       with nr_used 0 may be freed.
  *   T4  A leaf's base and its slot in the directory name each other.
@@ -58,7 +59,7 @@ struct tmem_leaf {
 	uint32_t nr_used;
 	uint32_t next_free;
 	uint32_t way; /* enum tmem_leaf_way */
-	uint32_t reserved;
+	uint32_t nr_resident; /* bits in resident[] */
 	uint64_t resident[LEAF_WORDS];
 	uint64_t young[LEAF_WORDS]; /* spare once, then clear */
 	uint64_t pinned[LEAF_WORDS];
