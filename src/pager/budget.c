@@ -14,6 +14,7 @@
 #include "link.h"
 #include "procfs.h"
 #include "region.h"
+#include "serve.h"
 
 enum {
 	MIB_PAGES = 256,
@@ -23,7 +24,8 @@ enum {
 	FAULT_EVICT = 8,
 	/* A fault waits for no more than this, however far above. */
 	FAULT_EVICT_MAX = 64,
-	RECLAIM_MAX = 1 << 14
+	/* Faults wait no longer than for these when we are far above. */
+	RECLAIM_MAX = 128
 };
 
 #define NS_PER_MS 1000000ull
@@ -104,19 +106,24 @@ void tmem_budget_after_fault(struct tmem_handler *me)
 void tmem_budget_reclaim(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
-	int64_t grant = grant_pages(pager);
+	int64_t grant = grant_pages(pager), reserve = reserve_pages(grant);
+	int64_t usage = tmem_budget_usage_pages(pager);
 	struct sched_param fifo = { .sched_priority = 1 }, none = { 0 };
+	uint64_t one = 1;
 	bool raised;
 
 	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode) ||
-	    tmem_budget_usage_pages(pager) <= grant)
+	    usage <= grant || stuck(pager))
 		return;
-	/* The program outruns us: we go first until it fits again. */
-	raised = me != &pager->ticker && !pager->rt_priority &&
+	/* If the program outruns us, we go first until it fits again. */
+	raised = usage > grant + reserve && !pager->rt_priority &&
 		 tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo) == 0;
-	evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX);
+	evict_down(me, grant - reserve / 2, RECLAIM_MAX);
 	if (raised)
 		tmem_sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
+	/* Faults first, then the rest. */
+	if (tmem_budget_usage_pages(pager) > grant)
+		tmem_sys(SYS_write, me->kick_fd, &one, sizeof(one));
 }
 
 void tmem_budget_full(struct tmem_pager *pager)
@@ -193,7 +200,7 @@ static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
 	 * not to Rss: the program's minor faults bound how many.  (Those that
 	 * we answer count as major ones.)
 	 */
-	minflt = tmem_procfs_minflt(pager->program_pid);
+	minflt = tmem_procfs_stat(pager->program_pid, PROCFS_STAT_MINFLT);
 	/* The kernel walks all page tables for Pss: a tenth of the time. */
 	if (now - pager->last_pss_ns > 9 * pager->pss_took_ns &&
 	    (now - pager->last_pss_ns > PSS_PERIOD_NS ||
@@ -279,14 +286,7 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 	pager->unknown_at_scan = unknown_pages(pager, usage);
 }
 
-static void kick_handlers(struct tmem_pager *pager)
-{
-	uint64_t nr = pager->nr_handlers;
-
-	tmem_sys(SYS_write, pager->kick_fd, &nr, sizeof(nr));
-}
-
-uint64_t tmem_budget_tick(struct tmem_pager *pager, struct tmem_handler *me)
+uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
 	int64_t usage, grant, avail;
 
@@ -297,10 +297,8 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager, struct tmem_handler *me)
 	arm_if_near(pager, usage);
 	tmem_evict_reap(pager, false);
 	grant = grant_pages(pager);
-	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager)) {
-		kick_handlers(pager);
-		tmem_budget_reclaim(me);
-	}
+	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager))
+		tmem_serve_kick(pager);
 	if (pager->full_seen) {
 		pager->full_seen = false;
 		tmem_link_swap_full(pager);

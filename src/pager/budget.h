@@ -10,7 +10,8 @@
  *   B1  grant_bytes is what we may use; we take more from the tree's
  *       avail_bytes while there is any, and give back what we do not use.
  *   B2  Above grant - reserve, every fault evicts what it brought in and a
- *       little more; above the grant, handlers evict until it holds.
+ *       little more; above the grant, all handlers evict until it holds, but
+ *       look for faults in between.
  *   B3  Far from the grant nothing is registered and the program runs as if
  *       alone.  Near it the memory is registered (*armed*), so that growth
  *       comes to us as faults.
@@ -28,7 +29,7 @@ int64_t tmem_budget_usage_pages(const struct tmem_pager *pager);
 /* After an answered fault: pays for it. */
 void tmem_budget_after_fault(struct tmem_handler *me);
 
-/* Evicts until the use is below the grant, or nothing more can go. */
+/* Evicts if the use is above the grant: a handler that was kicked. */
 void tmem_budget_reclaim(struct tmem_handler *me);
 
 /* A page found room nowhere: the keeper hears of it at the next tick. */
@@ -38,7 +39,7 @@ void tmem_budget_full(struct tmem_pager *pager);
  * Reads the use, takes and gives back grant, registers memory if near the
  * limit, evicts in an emergency.  Returns the time to the next tick in ns.
  */
-uint64_t tmem_budget_tick(struct tmem_pager *pager, struct tmem_handler *me);
+uint64_t tmem_budget_tick(struct tmem_pager *pager);
 
 /* Writes the slot's figures. */
 void tmem_budget_report(struct tmem_pager *pager);

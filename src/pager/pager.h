@@ -7,7 +7,7 @@
  * The *pager* is another process in the same memory (CLONE_VM, not a thread:
  * own descriptors, signals, thread group), with these threads:
  *   handlers  one per CPU, pinned, blocking on the userfaultfd: they answer
- *             faults, apply events, and evict after answering;
+ *             faults, apply events, and evict after answering (serve.h);
  *   ticker    watches memory use and the program's end, registers memory,
  *             reports to the keeper, evicts in an emergency;
  *   gate      does what the program's threads ask for (fork, exec, ...) and
@@ -74,6 +74,7 @@ struct tmem_handler {
 	unsigned nr;
 	int cpu; /* -1: not pinned */
 	int tid;
+	int kick_fd; /* eventfd: look around and evict */
 	void *block; /* stack and thread block */
 	/* The page being loaded, so that an event can call the load off. */
 	uint32_t loading; /* handle, or TABLE_NO_HANDLE */
@@ -126,7 +127,6 @@ struct tmem_pager {
 	int tree_fd;
 	int uffd;
 	int wake_fd; /* eventfd of the keeper's */
-	int kick_fd; /* eventfd: all handlers evict */
 	int program_pidfd;
 	int statm_fd;
 	int pagemap_fd;
@@ -150,6 +150,7 @@ struct tmem_pager {
 
 	struct tmem_handler handlers[PAGER_MAX_HANDLERS];
 	unsigned nr_handlers;
+	_Atomic uint32_t solo; /* serve.h: handler number + 1, or 0 */
 	uint32_t hand_leaf; /* the clock's hand */
 	uint32_t hand_word;
 	uint32_t hand_bit;
@@ -195,7 +196,7 @@ struct tmem_pager {
 	uint8_t *gate_page;
 	void *gate_block;
 	void *ticker_block;
-	struct tmem_handler ticker; /* the ticker evicts, too */
+	uint8_t *ticker_page;
 	bool was_related;
 	uint32_t unshare_leaf;
 

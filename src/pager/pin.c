@@ -103,6 +103,7 @@ void tmem_region_pin_threads(struct tmem_pager *pager)
 {
 	char path[64];
 	uint64_t buffer[DIRENTS / 8];
+	unsigned nr = 0;
 	long fd, n, at;
 
 	tmem_procfs_path(path, "/proc/", (uint64_t)pager->program_pid, "/task");
@@ -119,10 +120,12 @@ void tmem_region_pin_threads(struct tmem_pager *pager)
 			if (tid) {
 				pin_thread(pager, tid);
 				note_priority(pager, tid);
+				nr++;
 			}
 			at += d->reclen;
 		}
 	}
 	tmem_sys_close((int)fd);
-	tmem_pin_fetch(pager, pager->ticker.page);
+	tmem_serve_threads(pager, nr);
+	tmem_pin_fetch(pager, pager->ticker_page);
 }

@@ -121,12 +121,12 @@ int tmem_procfs_value(const char *path, const char *key, uint64_t *ret_value)
 	return value_in(text, key, ret_value);
 }
 
-uint64_t tmem_procfs_minflt(int pid)
+uint64_t tmem_procfs_stat(int pid, int field)
 {
 	char path[64], text[1024 + 64];
 	const char *p;
 	long n;
-	int field;
+	int at;
 
 	tmem_procfs_path(path, "/proc/", (uint64_t)pid, "/stat");
 	n = read_file(path, text, 1024);
@@ -134,9 +134,9 @@ uint64_t tmem_procfs_minflt(int pid)
 		return 0;
 	for (p = text + n; p > text && *p != ')'; p--)
 		;
-	/* After the name: state is field 3, minflt is field 10. */
-	for (field = 2; *p && field < 10; p++)
-		field += *p == ' ';
+	/* The name, field 2, may hold anything. */
+	for (at = 2; *p && at < field; p++)
+		at += *p == ' ';
 	return tmem_procfs_decimal(&p);
 }
 

@@ -14,6 +14,7 @@
 #include "event.h"
 #include "install.h"
 #include "offsets.h"
+#include "procfs.h"
 
 enum { ZERO_WINDOW_MAX = 64 };
 
@@ -413,19 +414,48 @@ static bool serve_one(struct tmem_handler *me)
 	return r >= 0;
 }
 
+void tmem_serve_kick(struct tmem_pager *pager)
+{
+	uint64_t one = 1;
+	unsigned i;
+
+	for (i = 0; i < pager->nr_handlers; i++)
+		tmem_sys(SYS_write, pager->handlers[i].kick_fd, &one,
+			 sizeof(one));
+}
+
+void tmem_serve_threads(struct tmem_pager *pager, unsigned nr)
+{
+	uint32_t solo = 0, i;
+	int cpu;
+
+	if (nr == 1) {
+		cpu = (int)tmem_procfs_stat(pager->program_pid,
+					    PROCFS_STAT_CPU);
+		for (i = 0; i < pager->nr_handlers; i++)
+			if (pager->handlers[i].cpu == cpu)
+				solo = i + 1;
+	}
+	if (atomic_exchange(&pager->solo, solo) != solo)
+		tmem_serve_kick(pager);
+}
+
 void tmem_serve_run(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
 	struct pollfd fds[2] = { { .fd = pager->uffd, .events = POLLIN },
-				 { .fd = pager->kick_fd, .events = POLLIN } };
+				 { .fd = me->kick_fd, .events = POLLIN } };
+	uint32_t solo;
 	uint64_t count;
 
 	while (atomic_load(&pager->state) != PAGER_ENDED) {
-		if (serve_one(me))
+		solo = atomic_load(&pager->solo);
+		fds[0].fd = !solo || solo == me->nr + 1 ? pager->uffd : -1;
+		if (fds[0].fd >= 0 && serve_one(me))
 			continue;
 		tmem_sys(SYS_poll, fds, 2, -1);
 		if (fds[1].revents & POLLIN) {
-			tmem_sys(SYS_read, pager->kick_fd, &count,
+			tmem_sys(SYS_read, me->kick_fd, &count,
 				 sizeof(count));
 			tmem_budget_reclaim(me);
 		}

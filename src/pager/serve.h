@@ -6,6 +6,11 @@
  * happened runs as soon as the faulting thread sleeps, without an interrupt
  * to another CPU.  After an answer it evicts what the answer cost, so no
  * fault waits for a reclaim storm.
+ *
+ * A fault wakes every handler that waits, and memory in use on two CPUs needs
+ * an interrupt for each change of a mapping.  So while the program has one
+ * thread only the handler of that thread's CPU waits for faults (*solo*); the
+ * ticker sees to it that it is the right one.
  */
 #ifndef TMEM_PAGER_SERVE_H
 #define TMEM_PAGER_SERVE_H
@@ -17,6 +22,12 @@
  * it could not be (unmapped, lost, or fork mode).
  */
 bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch);
+
+/* Wakes every handler: it looks whether it is to wait for faults, and evicts. */
+void tmem_serve_kick(struct tmem_pager *pager);
+
+/* The program has nr threads; the ticker says so every few milliseconds. */
+void tmem_serve_threads(struct tmem_pager *pager, unsigned nr);
 
 /* Body of a handler thread; returns when the program has ended. */
 void tmem_serve_run(struct tmem_handler *me);

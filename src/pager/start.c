@@ -94,16 +94,13 @@ static int open_files(struct tmem_pager *pager)
 					  O_RDONLY | O_CLOEXEC);
 	pager->program_pidfd =
 		(int)tmem_sys(SYS_pidfd_open, pager->program_pid, 0);
-	pager->kick_fd = (int)tmem_sys(SYS_eventfd2, 0,
-				       EFD_NONBLOCK | EFD_CLOEXEC |
-					       EFD_SEMAPHORE);
 	if (pager->statm_fd < 0)
 		return pager->statm_fd;
 	if (pager->pagemap_fd < 0)
 		return pager->pagemap_fd;
 	if (pager->program_pidfd < 0)
 		return pager->program_pidfd;
-	return pager->kick_fd < 0 ? pager->kick_fd : 0;
+	return 0;
 }
 
 /* What the store may hold at most: some memory must stay usable. */
@@ -177,6 +174,10 @@ static int start_threads(struct tmem_pager *pager)
 	for (i = 0; i < pager->nr_handlers; i++) {
 		struct tmem_handler *h = &pager->handlers[i];
 
+		h->kick_fd = (int)tmem_sys(SYS_eventfd2, 0,
+					   EFD_NONBLOCK | EFD_CLOEXEC);
+		if (h->kick_fd < 0)
+			return h->kick_fd;
 		tid = tmem_process_thread(pager, h->block, run_handler, h);
 		if (tid < 0)
 			return tid;
@@ -238,7 +239,7 @@ static void tick_forever(struct tmem_pager *pager)
 	for (;;) {
 		struct timespec ts = { 0, 0 };
 
-		ns = tmem_budget_tick(pager, &pager->ticker);
+		ns = tmem_budget_tick(pager);
 		if (ticks++ % SLOW_TICKS == 0) {
 			tmem_procfs_shmem_pages(&pager->shmem_pages);
 			tmem_related_update(pager);
@@ -296,7 +297,7 @@ static void run_pager(void *arg)
 	atomic_store(&pager->slot->pid, pager->program_pid);
 	atomic_store(&pager->slot->pager_pid, pager->pager_pid);
 	memcpy(pager->slot->comm, pager->comm, sizeof(pager->comm));
-	tmem_budget_tick(pager, &pager->ticker);
+	tmem_budget_tick(pager);
 	atomic_store(&pager->slot->state, TMEM_SLOT_LIVE);
 	set_state(pager, PAGER_SERVING);
 	tick_forever(pager);
@@ -325,16 +326,13 @@ static int plan_handlers(struct tmem_pager *pager)
 			return -ENOMEM;
 		h->page2 = h->page + TMEM_PAGE_SIZE;
 	}
-	pager->ticker.pager = pager;
-	pager->ticker.loading = TABLE_NO_HANDLE;
-	pager->ticker.page = tmem_pager_map(pager, 4 * TMEM_PAGE_SIZE);
+	pager->spare_page = tmem_pager_map(pager, 3 * TMEM_PAGE_SIZE);
 	pager->gate_block = tmem_process_block(pager);
 	pager->ticker_block = tmem_process_block(pager);
-	if (!pager->ticker.page || !pager->gate_block || !pager->ticker_block)
+	if (!pager->spare_page || !pager->gate_block || !pager->ticker_block)
 		return -ENOMEM;
-	pager->ticker.page2 = pager->ticker.page + TMEM_PAGE_SIZE;
-	pager->spare_page = pager->ticker.page + 2 * TMEM_PAGE_SIZE;
-	pager->gate_page = pager->ticker.page + 3 * TMEM_PAGE_SIZE;
+	pager->gate_page = pager->spare_page + TMEM_PAGE_SIZE;
+	pager->ticker_page = pager->spare_page + 2 * TMEM_PAGE_SIZE;
 	return 0;
 }
 
@@ -399,6 +397,7 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	unsigned i;
 
 	pager->program_pid = (int)tmem_sys(SYS_getpid);
+	atomic_store(&pager->solo, 0);
 	pager->forked = true;
 	atomic_store(&pager->related, 1);
 	atomic_store(&pager->fork_mode, 0);
