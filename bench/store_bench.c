@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store_bench [CORPUS] [--json] [--rounds N] [--density]
+ * store_bench [CORPUS] [--pages N] [--json] [--rounds N] [--density]
  *
  * What the page store costs beside raw LZ4 and memcpy of the same pages.
  * CORPUS is a file of 4 KiB pages (bench/make-corpus); without one it is made
- * on the spot.
+ * on the spot, of N pages.
  *
  * Every round measures each of these over the whole corpus, one right after
  * the other, so that a busy machine disturbs all of them alike; the figures
@@ -38,6 +38,8 @@
 enum {
 	PAGE = TMEM_PAGE_SIZE,
 	VECTOR = 16,
+	STEP = 7919,
+	SCRATCH = 8 * TMEM_PAGE_SIZE,
 	MAX_ROUNDS = 101,
 	MAX_THREADS = 2,
 	META_BYTES_MAX = 64,
@@ -50,10 +52,11 @@ struct corpus {
 	unsigned *order; /* a random permutation */
 };
 
+struct worker;
+
 /* One measured run: threads share the pages evenly. */
 struct run {
-	void (*fn)(struct run *run, unsigned first, unsigned end,
-		   char *scratch);
+	void (*fn)(const struct worker *w);
 	const struct corpus *corpus;
 	struct tmem_backend backend;
 	tmem_pool_id pool;
@@ -68,9 +71,13 @@ struct run {
 	pthread_barrier_t stop;
 };
 
+/* One of its threads, with its part of the pages. */
 struct worker {
 	struct run *run;
 	unsigned nr;
+	unsigned first;
+	unsigned end;
+	char *scratch;
 	double cpu; /* seconds */
 };
 
@@ -99,7 +106,7 @@ static void *map(size_t bytes)
 	return p;
 }
 
-static const char *source(const struct run *run, unsigned i)
+static char *source(const struct run *run, unsigned i)
 {
 	unsigned page = (i + run->shift) % run->corpus->nr;
 
@@ -107,16 +114,16 @@ static const char *source(const struct run *run, unsigned i)
 }
 
 /* scratch: LZ4's state, then its output. */
-static void raw_store(struct run *run, unsigned first, unsigned end,
-		      char *scratch)
+static void raw_store(const struct worker *w)
 {
-	char *out = scratch + sizeof(LZ4_stream_t);
-	size_t at = (size_t)first * (PAGE + 64);
+	struct run *run = w->run;
+	char *out = w->scratch + sizeof(LZ4_stream_t);
+	size_t at = (size_t)w->first * (PAGE + 64);
 	unsigned i;
 
-	for (i = first; i < end; i++) {
-		int n = LZ4_compress_fast_extState(scratch, source(run, i), out,
-						   PAGE, PAGE + 64, 1);
+	for (i = w->first; i < w->end; i++) {
+		int n = LZ4_compress_fast_extState(w->scratch, source(run, i),
+						   out, PAGE, PAGE + 64, 1);
 
 		memcpy(run->array + at, out, (size_t)n);
 		run->offsets[i] = at;
@@ -125,19 +132,20 @@ static void raw_store(struct run *run, unsigned first, unsigned end,
 	}
 }
 
-static void raw_load(struct run *run, unsigned first, unsigned end,
-		     char *scratch)
+static void raw_load(const struct worker *w)
 {
-	char *out = scratch + PAGE;
+	struct run *run = w->run;
+	char *out = w->scratch + PAGE;
 	unsigned i;
 
-	for (i = first; i < end; i++) {
+	for (i = w->first; i < w->end; i++) {
 		unsigned n = run->corpus->order[i];
 
-		if (LZ4_decompress_safe(run->array + run->offsets[n], scratch,
-					run->lengths[n], PAGE) != PAGE)
+		if (LZ4_decompress_safe(run->array + run->offsets[n],
+					w->scratch, run->lengths[n],
+					PAGE) != PAGE)
 			die("LZ4");
-		memcpy(out, scratch, PAGE);
+		memcpy(out, w->scratch, PAGE);
 	}
 }
 
@@ -147,18 +155,17 @@ static void name(struct tmem_io *io, unsigned key)
 	io->index = key >> 4;
 }
 
-static void tmem_store_run(struct run *run, unsigned first, unsigned end,
-			   char *scratch)
+static void tmem_store_run(const struct worker *w)
 {
+	struct run *run = w->run;
 	struct tmem_io io[VECTOR];
 	unsigned i, j, n, done = 0;
 
-	(void)scratch;
-	for (i = first; i < end; i += n) {
-		n = end - i < VECTOR ? end - i : VECTOR;
+	for (i = w->first; i < w->end; i += n) {
+		n = w->end - i < VECTOR ? w->end - i : VECTOR;
 		for (j = 0; j < n; j++) {
 			name(&io[j], i + j);
-			io[j].page = (void *)(uintptr_t)source(run, i + j);
+			io[j].page = source(run, i + j);
 		}
 		run->backend.ops->store(run->backend.self, run->pool, io, n);
 		for (j = 0; j < n; j++)
@@ -167,17 +174,17 @@ static void tmem_store_run(struct run *run, unsigned first, unsigned end,
 	__atomic_fetch_add(&run->done, done, __ATOMIC_RELAXED);
 }
 
-static void tmem_load_run(struct run *run, unsigned first, unsigned end,
-			  char *scratch)
+static void tmem_load_run(const struct worker *w)
 {
+	struct run *run = w->run;
 	struct tmem_io io[VECTOR];
 	unsigned i, j, n, done = 0;
 
-	for (i = first; i < end; i += n) {
-		n = end - i < VECTOR ? end - i : VECTOR;
+	for (i = w->first; i < w->end; i += n) {
+		n = w->end - i < VECTOR ? w->end - i : VECTOR;
 		for (j = 0; j < n; j++) {
 			name(&io[j], run->corpus->order[i + j]);
-			io[j].page = scratch + PAGE;
+			io[j].page = w->scratch + PAGE;
 		}
 		run->backend.ops->load(run->backend.self, run->pool, io, n);
 		for (j = 0; j < n; j++)
@@ -191,29 +198,29 @@ static void *work(void *arg)
 	struct worker *w = arg;
 	struct run *run = w->run;
 	unsigned share = run->corpus->nr / run->nr_threads;
-	unsigned first = w->nr * share;
-	unsigned end =
-		w->nr + 1 == run->nr_threads ? run->corpus->nr : first + share;
-	char *scratch = aligned_alloc(64, 8 * PAGE);
 
-	if (!scratch)
+	w->first = w->nr * share;
+	w->end = w->first + share;
+	if (w->nr + 1 == run->nr_threads)
+		w->end = run->corpus->nr;
+	w->scratch = aligned_alloc(64, SCRATCH);
+	if (!w->scratch)
 		die("scratch");
-	memset(scratch, 0, 8 * PAGE);
+	memset(w->scratch, 0, SCRATCH);
 	pthread_barrier_wait(&run->start);
 	w->cpu = now(CLOCK_THREAD_CPUTIME_ID);
-	run->fn(run, first, end, scratch);
+	run->fn(w);
 	w->cpu = now(CLOCK_THREAD_CPUTIME_ID) - w->cpu;
 	pthread_barrier_wait(&run->stop);
-	free(scratch);
+	free(w->scratch);
 	return NULL;
 }
 
 /* Nanoseconds a page, by the clock; run->cpu: by CPU time. */
-static double measure(struct run *run,
-		      void (*fn)(struct run *, unsigned, unsigned, char *))
+static double measure(struct run *run, void (*fn)(const struct worker *))
 {
-	pthread_t threads[MAX_THREADS];
-	struct worker workers[MAX_THREADS];
+	pthread_t threads[MAX_THREADS] = { 0 };
+	struct worker workers[MAX_THREADS] = { 0 };
 	double start, took;
 	unsigned i;
 
@@ -222,7 +229,7 @@ static double measure(struct run *run,
 	pthread_barrier_init(&run->start, NULL, run->nr_threads + 1);
 	pthread_barrier_init(&run->stop, NULL, run->nr_threads + 1);
 	for (i = 0; i < run->nr_threads; i++) {
-		workers[i] = (struct worker){ run, i, 0 };
+		workers[i] = (struct worker){ .run = run, .nr = i };
 		if (pthread_create(&threads[i], NULL, work, &workers[i]))
 			die("pthread_create");
 	}
@@ -243,7 +250,7 @@ static double measure(struct run *run,
 
 /* The corpus. */
 
-static void make_corpus(char *path, size_t bytes)
+static void make_corpus(char *path, size_t bytes, unsigned nr_pages)
 {
 	char command[2048];
 	int fd;
@@ -254,8 +261,8 @@ static void make_corpus(char *path, size_t bytes)
 	if (fd < 0)
 		die(path);
 	close(fd);
-	snprintf(command, sizeof(command), "'%s' '%s' >&2", TMEM_MAKE_CORPUS,
-		 path);
+	snprintf(command, sizeof(command), "'%s' '%s' --pages %u >&2",
+		 TMEM_MAKE_CORPUS, path, nr_pages);
 	if (system(command) != 0) {
 		unlink(path);
 		fprintf(stderr, "store_bench: no corpus\n");
@@ -285,7 +292,8 @@ static void shuffle(struct corpus *corpus)
 	}
 }
 
-static void read_corpus(struct corpus *corpus, const char *path)
+static void read_corpus(struct corpus *corpus, const char *path,
+			unsigned nr_pages)
 {
 	char made[256] = "";
 	struct stat st;
@@ -294,7 +302,7 @@ static void read_corpus(struct corpus *corpus, const char *path)
 	int fd;
 
 	if (!path)
-		make_corpus(made, sizeof(made));
+		make_corpus(made, sizeof(made), nr_pages);
 	fd = open(path ? path : made, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		die(path ? path : made);
@@ -352,11 +360,16 @@ static void verify(struct run *run)
 	}
 }
 
-struct figures {
-	double raw_store, raw_load, store, load, raw_fresh, fresh;
-	double refused;
+/* What one round measured; only doubles, so that medians are a loop. */
+struct round {
+	/* ns a page, CPU time of one thread */
+	double raw_store, store, raw_load, load, raw_fresh, fresh, refused;
 	double store_ratio, load_ratio, fresh_ratio;
-	double store_scaling, load_scaling, raw_scaling;
+	/* one thread's time by two threads', by the clock */
+	double store_scaling, load_scaling, raw_scaling, raw_load_scaling;
+};
+
+struct density {
 	double meta_bytes, fragmentation_percent, overhead_percent, ratio;
 };
 
@@ -373,13 +386,14 @@ static double median(double *values, unsigned nr)
 	return values[nr / 2];
 }
 
-/* What one round measured, in ns a page. */
-struct round {
-	/* CPU time of one thread. */
-	double raw_store, store, raw_load, load, raw_fresh, fresh, refused;
-	/* By the clock, one thread and two. */
-	double raw_store_wall[2], store_wall[2], load_wall[2];
-};
+static void all_done(const struct run *run)
+{
+	if (run->done == run->corpus->nr)
+		return;
+	fprintf(stderr, "store_bench: %u pages of %u\n", run->done,
+		run->corpus->nr);
+	exit(1);
+}
 
 static void fresh_pass(struct run *run, struct round *r)
 {
@@ -402,59 +416,60 @@ static void fresh_pass(struct run *run, struct round *r)
 	r->refused = other.cpu;
 }
 
-static void one_round(struct run *run, struct round *r)
+/*
+ * Two threads, then one: returns what two gain, and one's CPU time.  `step`:
+ * how far the pages move on among the keys before each.
+ */
+static double scaling(struct run *run, void (*fn)(const struct worker *),
+		      unsigned step, double *ret_cpu)
 {
-	run->nr_threads = 1;
-	run->shift += 7919;
-	r->raw_store_wall[0] = measure(run, raw_store);
-	r->raw_store = run->cpu;
-	r->store_wall[0] = measure(run, tmem_store_run);
-	r->store = run->cpu;
-	measure(run, raw_load);
-	r->raw_load = run->cpu;
-	r->load_wall[0] = measure(run, tmem_load_run);
-	r->load = run->cpu;
+	double two;
 
 	run->nr_threads = 2;
-	run->shift += 7919;
-	r->raw_store_wall[1] = measure(run, raw_store);
-	r->store_wall[1] = measure(run, tmem_store_run);
-	r->load_wall[1] = measure(run, tmem_load_run);
-	fresh_pass(run, r);
+	run->shift += step;
+	two = measure(run, fn);
+	run->nr_threads = 1;
+	run->shift += step;
+	two = measure(run, fn) / two;
+	*ret_cpu = run->cpu;
+	return two;
 }
 
-#define MEDIAN_OF(expr)                                      \
-	({                                                   \
-		unsigned k_;                                 \
-		for (k_ = 0; k_ < nr; k_++) {                \
-			const struct round *r = &rounds[k_]; \
-			values[k_] = (expr);                 \
-		}                                            \
-		median(values, nr);                          \
-	})
-
-static void summarize(const struct round *rounds, unsigned nr,
-		      struct figures *f)
+static void one_round(struct run *run, struct round *r)
 {
-	double values[MAX_ROUNDS];
+	r->raw_scaling = scaling(run, raw_store, STEP, &r->raw_store);
+	r->store_scaling = scaling(run, tmem_store_run, STEP, &r->store);
+	all_done(run);
+	r->raw_load_scaling = scaling(run, raw_load, 0, &r->raw_load);
+	r->load_scaling = scaling(run, tmem_load_run, 0, &r->load);
+	all_done(run);
+	fresh_pass(run, r);
+	r->store_ratio = r->store / r->raw_store;
+	r->load_ratio = r->load / r->raw_load;
+	r->fresh_ratio = r->fresh / r->raw_fresh;
+}
 
-	f->raw_store = MEDIAN_OF(r->raw_store);
-	f->raw_load = MEDIAN_OF(r->raw_load);
-	f->store = MEDIAN_OF(r->store);
-	f->load = MEDIAN_OF(r->load);
-	f->raw_fresh = MEDIAN_OF(r->raw_fresh);
-	f->fresh = MEDIAN_OF(r->fresh);
-	f->refused = MEDIAN_OF(r->refused);
-	f->store_ratio = MEDIAN_OF(r->store / r->raw_store);
-	f->load_ratio = MEDIAN_OF(r->load / r->raw_load);
-	f->fresh_ratio = MEDIAN_OF(r->fresh / r->raw_fresh);
-	f->store_scaling = MEDIAN_OF(r->store_wall[0] / r->store_wall[1]);
-	f->load_scaling = MEDIAN_OF(r->load_wall[0] / r->load_wall[1]);
-	f->raw_scaling = MEDIAN_OF(r->raw_store_wall[0] / r->raw_store_wall[1]);
+/* Of each field. */
+static struct round summarize(const struct round *rounds, unsigned nr)
+{
+	double values[MAX_ROUNDS],
+		fields[sizeof(struct round) / sizeof(double)];
+	struct round result;
+	unsigned i, k;
+
+	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		for (k = 0; k < nr; k++)
+			memcpy(&values[k],
+			       (const char *)&rounds[k] + i * sizeof(double),
+			       sizeof(double));
+		fields[i] = median(values, nr);
+	}
+	memcpy(&result, fields, sizeof(result));
+	return result;
 }
 
 /* Fills the store once and tells what it holds beside the stored bytes. */
-static void density(struct run *run, struct figures *f)
+static void density(struct run *run, struct density *f)
 {
 	struct tmem_stats s;
 	double stored, headers, meta, held;
@@ -472,7 +487,7 @@ static void density(struct run *run, struct figures *f)
 	f->ratio = (double)s.pages * PAGE / held;
 }
 
-static void print_text(const struct figures *f, unsigned nr, unsigned rounds)
+static void print_text(const struct round *f, unsigned nr, unsigned rounds)
 {
 	printf("%u pages, %u rounds; ns a page, medians\n", nr, rounds);
 	printf("            raw LZ4    tmem   ratio  2 threads\n");
@@ -481,12 +496,13 @@ static void print_text(const struct figures *f, unsigned nr, unsigned rounds)
 	       f->raw_scaling);
 	printf("store fresh %7.0f %7.0f  %5.2fx\n", f->raw_fresh, f->fresh,
 	       f->fresh_ratio);
-	printf("load        %7.0f %7.0f  %5.2fx  %5.2fx\n", f->raw_load,
-	       f->load, f->load_ratio, f->load_scaling);
+	printf("load        %7.0f %7.0f  %5.2fx  %5.2fx (raw %.2fx)\n",
+	       f->raw_load, f->load, f->load_ratio, f->load_scaling,
+	       f->raw_load_scaling);
 	printf("refusing backend: %.1f ns a store\n", f->refused);
 }
 
-static void print_density(const struct figures *f)
+static void print_density(const struct density *f)
 {
 	printf("metadata %.1f bytes a page, fragmentation %.1f %%, both %.1f %%"
 	       " of the stored bytes; pages to memory held %.2f\n",
@@ -494,7 +510,8 @@ static void print_density(const struct figures *f)
 	       f->ratio);
 }
 
-static void print_json(const struct figures *f, unsigned nr, unsigned rounds)
+static void print_json(const struct round *f, const struct density *d,
+		       unsigned nr, unsigned rounds)
 {
 	printf("{\"bench\": \"store\", \"pages\": %u, \"rounds\": %u, ", nr,
 	       rounds);
@@ -507,13 +524,14 @@ static void print_json(const struct figures *f, unsigned nr, unsigned rounds)
 	printf("\"raw_load_ns\": %.1f, \"load_ns\": %.1f, "
 	       "\"load_ratio\": %.3f, \"load_scaling_2\": %.3f, ",
 	       f->raw_load, f->load, f->load_ratio, f->load_scaling);
-	printf("\"raw_scaling_2\": %.3f, \"refused_ns\": %.2f, ",
-	       f->raw_scaling, f->refused);
+	printf("\"raw_scaling_2\": %.3f, \"raw_load_scaling_2\": %.3f, "
+	       "\"refused_ns\": %.2f, ",
+	       f->raw_scaling, f->raw_load_scaling, f->refused);
 	printf("\"meta_bytes_per_page\": %.2f, "
 	       "\"fragmentation_percent\": %.2f, "
 	       "\"overhead_percent\": %.2f, \"held_ratio\": %.3f}\n",
-	       f->meta_bytes, f->fragmentation_percent, f->overhead_percent,
-	       f->ratio);
+	       d->meta_bytes, d->fragmentation_percent, d->overhead_percent,
+	       d->ratio);
 }
 
 struct options {
@@ -521,6 +539,7 @@ struct options {
 	bool json;
 	bool density;
 	unsigned rounds;
+	unsigned pages;
 };
 
 static void parse(int argc, char **argv, struct options *o)
@@ -534,19 +553,24 @@ static void parse(int argc, char **argv, struct options *o)
 			o->density = true;
 		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
 			o->rounds = (unsigned)atoi(argv[++i]);
+		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
+			o->pages = (unsigned)atoi(argv[++i]);
 		} else if (argv[i][0] != '-' && !o->path) {
 			o->path = argv[i];
 		} else {
-			fprintf(stderr, "usage: store_bench [CORPUS] [--json]"
-					" [--rounds N] [--density]\n");
+			fprintf(stderr,
+				"usage: store_bench [CORPUS] [--pages N]"
+				" [--json] [--rounds N] [--density]\n");
 			exit(2);
 		}
 	}
 	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
 		o->rounds = 9;
+	if (o->pages < 1000)
+		o->pages = 20000;
 }
 
-static bool dense_enough(const struct figures *f)
+static bool dense_enough(const struct density *f)
 {
 	return f->meta_bytes <= META_BYTES_MAX &&
 	       f->overhead_percent <= OVERHEAD_PERCENT_MAX;
@@ -557,33 +581,34 @@ int main(int argc, char **argv)
 	static struct round rounds[MAX_ROUNDS];
 	struct options o = { 0 };
 	struct corpus corpus = { 0 };
-	struct figures f = { 0 };
+	struct density dense = { 0 };
+	struct round median_round = { 0 };
 	struct tmem_store *store;
 	struct run run = { .corpus = &corpus, .nr_threads = 1 };
 	unsigned i;
 
 	parse(argc, argv, &o);
-	read_corpus(&corpus, o.path);
+	read_corpus(&corpus, o.path, o.pages);
 	run.array = map((size_t)corpus.nr * (PAGE + 64));
 	run.offsets = map(corpus.nr * sizeof(size_t));
 	run.lengths = map(corpus.nr * sizeof(int));
 	store = open_store(&run);
-	density(&run, &f);
+	density(&run, &dense);
 	verify(&run);
 	for (i = 0; i < (o.density ? 0 : o.rounds); i++)
 		one_round(&run, &rounds[i]);
 	if (!o.density) {
-		summarize(rounds, o.rounds, &f);
+		median_round = summarize(rounds, o.rounds);
 		verify(&run);
 	}
 	tmem_store_check(store);
 	tmem_store_close(store);
 	if (o.json) {
-		print_json(&f, corpus.nr, o.rounds);
+		print_json(&median_round, &dense, corpus.nr, o.rounds);
 	} else {
 		if (!o.density)
-			print_text(&f, corpus.nr, o.rounds);
-		print_density(&f);
+			print_text(&median_round, corpus.nr, o.rounds);
+		print_density(&dense);
 	}
-	return o.density && !dense_enough(&f);
+	return o.density && !dense_enough(&dense);
 }

@@ -52,20 +52,15 @@ def _rollup(pid):
 
 def tree_bytes(root):
     """Pss_Anon + Pss_Shmem of the tree, each address space once."""
-    total, spaces = 0, {}
+    total, counted = 0, []
     for pid in tree(root):
         try:
             size = _rollup(pid)
-            with open("/proc/%d/stat" % pid, encoding="ascii",
-                      errors="replace") as f:
-                # vsize: only address spaces of one size can be the same
-                vsize = int(f.read().rpartition(")")[2].split()[20])
-        except (OSError, IndexError):
+        except OSError:
+            continue    # it has just ended
+        if any(_same_memory(pid, other) for other in counted):
             continue
-        same = spaces.setdefault(vsize, [])
-        if any(_same_memory(pid, other) for other in same):
-            continue
-        same.append(pid)
+        counted.append(pid)
         total += size
     return total
 

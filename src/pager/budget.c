@@ -276,8 +276,9 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		if (unknown < pager->unknown_at_scan + MIB_PAGES ||
 		    usage < grant - 2 * reserve_pages(grant))
 			return;
-		/* No more than a quarter of the time goes into scans. */
-		if (now - pager->scan_end_ns < 3 * pager->scan_ns)
+		/* A quarter of the time for scans; half, if it is urgent. */
+		if (now - pager->scan_end_ns <
+		    (usage > grant ? 1 : 3) * pager->scan_ns)
 			return;
 	}
 	tmem_region_scan(pager);

@@ -113,8 +113,9 @@ static uint64_t store_limit(const struct tmem_pager *pager)
 
 static int open_store(struct tmem_pager *pager)
 {
+	/* A page as it is frees nothing here; the swap file takes it. */
 	struct tmem_store_options so = { .limit_bytes = store_limit(pager),
-					 .max_limit_bytes = 0 };
+					 .no_raw = 1 };
 	struct tmem_frontswap_options fo = { 0 };
 	struct tmem_swapdev device = { 0 };
 	int r;

@@ -121,7 +121,9 @@ static void any_bytes_are_safe_to_decompress(void)
 		} else if (rng_below(&rng, 2)) {
 			n = (unsigned)rng_below(&rng, n + 1);
 		} else {
-			out[rng_below(&rng, n)] ^= (char)rng_next(&rng);
+			unsigned at = (unsigned)rng_below(&rng, n);
+
+			out[at] = (char)(out[at] ^ (char)rng_next(&rng));
 		}
 		exact = malloc(n ? n : 1);
 		CHECK(exact != NULL);

@@ -5,6 +5,7 @@
  */
 #include <linux/loop.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 
@@ -479,7 +480,7 @@ static void threads_use_it_together(void)
 static _Atomic unsigned race_round, race_read;
 
 enum {
-	RACES = 3000
+	RACES = 1000
 };
 
 /* Reads the page of each round once, while it is on its way. */
@@ -488,7 +489,7 @@ static void *race_reader(void *arg)
 	(void)arg;
 	for (unsigned i = 1; i <= RACES; i++) {
 		while (race_round != i)
-			;
+			sched_yield();
 		CHECK(holds(1, i));
 		race_read = i;
 	}
@@ -521,7 +522,7 @@ static void a_page_is_read_whole_while_it_lands(void)
 		while (w->nr_done == 0)
 			dev.ops->reap(dev.self, true);
 		while (race_read != i)
-			;
+			sched_yield();
 	}
 	CHECK_EQ(pthread_join(reader, NULL), 0);
 	write_free(w);

@@ -45,7 +45,7 @@ SYS_KCMP, KCMP_VM = 312, 1
 class Row:
     """One run of one program."""
 
-    def __init__(self, program, case="", mib=128, limit="64M", suite="long",
+    def __init__(self, program, case="", mib=64, limit="32M", suite="long",
                  **more):
         self.program, self.case, self.mib = program, case, mib
         self.limit, self.suite = limit, suite
@@ -77,7 +77,8 @@ def rows():
         table.append(Row(program, case, suite="check", **more))
 
     check("threads", "words", mib=64, limit="32M")
-    add("threads", "atomics readers first regions")
+    add("threads", "atomics readers regions")
+    add("threads", "first", mib=128, limit="32M")
     check("fork", "both", mib=64, limit="44M")
     add("fork", "nested writers thread atfork vfork")
     check("mremap", "random", mib=64, limit="32M")
@@ -120,8 +121,8 @@ def rows():
     add("rlimit", "late as nofile nproc")
     add("rlimit", "fsize", limit="32M", swaps=True)
     # Locked memory can't be evicted: it has to fit.
-    add("mlock", "part onfault fork", limit="88M")
-    add("mlock", "all", limit="88M")
+    add("mlock", "part onfault fork", mib=128, limit="88M")
+    add("mlock", "all", mib=128, limit="88M")
     add("thp", "madvise collapse split fork")
     check("guard", "none", mib=64, limit="32M")
     add("guard", "unmapped readonly beyond overflow")

@@ -13,7 +13,8 @@ enum {
 	POOLS = 4,
 	OBJECTS = 6,
 	INDEXES = 40,
-	MAX_VECTOR = 8
+	MAX_VECTOR = 8,
+	VECTOR_BYTES = MAX_VECTOR * 4096
 };
 
 struct pool {
@@ -203,7 +204,7 @@ static void load_step(struct storemodel *m, struct pool *pool)
 	uint64_t *cells[MAX_VECTOR];
 	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
 
-	memset(m->pages, 0x5a, MAX_VECTOR * PAGE);
+	memset(m->pages, 0x5a, VECTOR_BYTES);
 	for (i = 0; i < nr; i++)
 		cells[i] = draw_key(m, pool, &io[i], i);
 	CHECK_EQ(m->backend.ops->load(m->backend.self, pool->id, io, nr), 0);
@@ -399,7 +400,7 @@ struct storemodel *storemodel_open(const struct storemodel_options *options)
 
 	CHECK(m != NULL);
 	m->o = *options;
-	m->pages = aligned_alloc(PAGE, MAX_VECTOR * PAGE);
+	m->pages = aligned_alloc(PAGE, VECTOR_BYTES);
 	CHECK(m->pages != NULL);
 	r = tmem_store_open(&o, &m->store);
 	if (r < 0) {

@@ -348,9 +348,13 @@ def main():
     if options.list or not options.row:
         print("\n".join(ROWS))
         return 0
+    if not options.tmem:
+        p.error("--tmem PATH is needed")
+    options.tmem = os.path.abspath(options.tmem)
+    options.churn = options.churn and os.path.abspath(options.churn)
     try:
         run_row(options.row, options)
-    except Failure as f:
+    except (Failure, redis_job.Failure) as f:
         print("%s: FAILED: %s" % (options.row, f))
         return 1
     return 0

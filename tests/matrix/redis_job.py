@@ -14,6 +14,10 @@ import time
 SOCKET = "redis.sock"
 
 
+class Failure(Exception):
+    """What redis did wrong, for a person."""
+
+
 class Client:
     """Speaks RESP, pipelined."""
 
@@ -27,7 +31,7 @@ class Client:
             except OSError:
                 self.socket.close()
                 if child.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError("redis-server did not start") from None
+                    raise Failure("redis-server did not start") from None
                 time.sleep(0.02)    # until its socket is there
         self.reader = self.socket.makefile("rb")
 
@@ -48,7 +52,7 @@ class Client:
         if kind == b"*":
             return [self.answer() for _ in range(int(rest))]
         if kind == b"-" or not line:
-            raise RuntimeError("redis: %r" % line)
+            raise Failure("redis: %r" % line)
         return rest
 
     def ask(self, *words):
@@ -117,7 +121,7 @@ def wait_saved(client):
     while b"rdb_bgsave_in_progress:1" in client.ask("INFO", "persistence"):
         time.sleep(0.02)
     if b"rdb_last_bgsave_status:ok" not in client.ask("INFO", "persistence"):
-        raise RuntimeError("BGSAVE failed")
+        raise Failure("BGSAVE failed")
 
 
 def digest(client):
@@ -135,7 +139,7 @@ def verify_some(client, keys, version):
         if i % 10 > 2:
             got = client.ask("GET", "s:%d" % i)
             if got != value(i, version if i < keys // 8 else 0).encode():
-                raise RuntimeError("key s:%d is wrong" % i)
+                raise Failure("key s:%d is wrong" % i)
 
 
 def run(place, keys):
@@ -155,7 +159,7 @@ def run(place, keys):
     wait_loaded(client)
     saved = digest(client)
     if saved != loaded:
-        raise RuntimeError("restarted with %s, saved %s" % (saved, loaded))
+        raise Failure("restarted with %s, saved %s" % (saved, loaded))
     client.pipeline(commands(0, keys // 8, 1))
     verify_some(client, keys, 1)
     last = digest(client)

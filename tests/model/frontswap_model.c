@@ -31,7 +31,8 @@ static void run(uint64_t seed, uint64_t steps)
 	};
 	struct fsmodel *m;
 
-	printf("run seed %llu: %llu steps, %u offsets, %llu swap pages%s%s%s%s%s%s\n",
+	printf("run seed %llu: %llu steps, %u offsets, %llu swap pages"
+	       "%s%s%s%s%s%s\n",
 	       (unsigned long long)seed, (unsigned long long)steps,
 	       o.nr_offsets, (unsigned long long)o.swap_pages,
 	       o.on_disk ? ", disk" : "", o.no_uring ? ", pwrite" : "",

@@ -134,29 +134,12 @@ static void *shrink(void *arg)
 	return NULL;
 }
 
-static void run(uint64_t seed, bool no_uring)
+static void run_threads(uint64_t seed)
 {
-	struct tmem_store_options so = { .limit_bytes = 1u << 20 };
-	struct tmem_frontswap_options fo = { 0 };
-	struct tmem_swapfile_options file = {
-		.file_fd = testfile_disk(),
-		.map_fd = testfile_map(2 * OFFSETS, 1),
-		.depth = 16,
-		.nr_offsets = OFFSETS,
-		.no_uring = no_uring,
-	};
 	struct worker *workers = calloc(THREADS, sizeof(*workers));
-	struct tmem_frontswap_stats stats;
-	struct tmem_store *store;
-	struct tmem_swapfile *f;
 	pthread_t shrinker;
 
-	CHECK_EQ(tmem_store_open(&so, &store), 0);
-	CHECK_EQ(tmem_swapfile_open(&file, &f), 0);
-	fo.backend = tmem_store_backend(store);
-	CHECK_EQ(tmem_frontswap_open(&fo, &fs), 0);
-	CHECK_EQ(tmem_frontswap_init(fs, 0, OFFSETS, tmem_swapfile_device(f)),
-		 0);
+	CHECK(workers != NULL);
 	stop = false;
 	for (unsigned i = 0; i < THREADS; i++) {
 		struct worker *w = &workers[i];
@@ -175,26 +158,54 @@ static void run(uint64_t seed, bool no_uring)
 	}
 	stop = true;
 	CHECK_EQ(pthread_join(shrinker, NULL), 0);
+	free(workers);
+}
+
+static void print_stats(const char *name)
+{
+	struct tmem_frontswap_stats s;
+
+	tmem_frontswap_get_stats(fs, &s);
+	printf("%s: stored %llu, refused %llu, written %llu, read %llu, "
+	       "shrunk %llu\n",
+	       name, (unsigned long long)s.succ_stores,
+	       (unsigned long long)s.failed_stores,
+	       (unsigned long long)s.device_writes,
+	       (unsigned long long)s.device_reads,
+	       (unsigned long long)s.shrunk_pages);
+}
+
+static void run(uint64_t seed, bool no_uring)
+{
+	struct tmem_store_options so = { .limit_bytes = 1u << 20 };
+	struct tmem_frontswap_options fo = { 0 };
+	struct tmem_swapfile_options file = {
+		.file_fd = testfile_disk(),
+		.map_fd = testfile_map(2 * OFFSETS, 1),
+		.depth = 16,
+		.nr_offsets = OFFSETS,
+		.no_uring = no_uring,
+	};
+	struct tmem_store *store;
+	struct tmem_swapfile *f;
+
+	CHECK_EQ(tmem_store_open(&so, &store), 0);
+	CHECK_EQ(tmem_swapfile_open(&file, &f), 0);
+	fo.backend = tmem_store_backend(store);
+	CHECK_EQ(tmem_frontswap_open(&fo, &fs), 0);
+	CHECK_EQ(tmem_frontswap_init(fs, 0, OFFSETS, tmem_swapfile_device(f)),
+		 0);
+	run_threads(seed);
 	tmem_frontswap_check(fs);
 	tmem_swapfile_check(f);
 	tmem_store_check(store);
-	tmem_frontswap_get_stats(fs, &stats);
-	printf("%s: stored %llu, refused %llu, written %llu, read %llu, "
-	       "shrunk %llu, lost %llu\n",
-	       no_uring ? "pwrite" : "io_uring",
-	       (unsigned long long)stats.succ_stores,
-	       (unsigned long long)stats.failed_stores,
-	       (unsigned long long)stats.device_writes,
-	       (unsigned long long)stats.device_reads,
-	       (unsigned long long)stats.shrunk_pages,
-	       (unsigned long long)stats.lost_pages);
+	print_stats(no_uring ? "pwrite" : "io_uring");
 	tmem_frontswap_close(fs);
 	tmem_swapfile_device(f).ops->close(f);
 	CHECK_EQ(tmem_swapmap_check(file.map_fd), 0);
 	tmem_store_close(store);
 	close(file.file_fd);
 	close(file.map_fd);
-	free(workers);
 }
 
 int main(int argc, char **argv)

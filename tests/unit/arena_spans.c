@@ -152,7 +152,7 @@ static void records_keep_their_place_and_give_back(void)
 	tmem_records_check(&records);
 	tmem_meta_trim(&meta);
 	/* The directory stays: the top page and what hangs under it. */
-	CHECK(tmem_meta_bytes(&meta) <= 8 * 4096);
+	CHECK(tmem_meta_bytes(&meta) <= 8 * 4096ul);
 	close_arena();
 }
 
@@ -278,7 +278,7 @@ static void shared_slots_stay_for_their_last_user(void)
 
 static void a_checksum_covers_every_bit(void)
 {
-	_Alignas(8) char memory[256];
+	_Alignas(8) uint8_t memory[256];
 	struct tmem_slot *slot = (struct tmem_slot *)memory;
 	unsigned bit;
 
@@ -288,9 +288,9 @@ static void a_checksum_covers_every_bit(void)
 	CHECK(tmem_slot_is_whole(slot, sizeof(memory)));
 	CHECK(!tmem_slot_is_whole(slot, sizeof(*slot) + 199));
 	for (bit = 0; bit < (sizeof(*slot) + 200) * 8; bit++) {
-		memory[bit / 8] ^= (char)(1 << bit % 8);
+		memory[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		CHECK(!tmem_slot_is_whole(slot, sizeof(memory)));
-		memory[bit / 8] ^= (char)(1 << bit % 8);
+		memory[bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}
 	CHECK(tmem_slot_is_whole(slot, sizeof(memory)));
 }

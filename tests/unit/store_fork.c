@@ -12,6 +12,8 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "base/sys.h"
+#include "core/core.h"
 #include "fstest.h"
 
 enum {
@@ -231,7 +233,7 @@ static _Atomic int stop;
 
 static void *load_all_the_time(void *arg)
 {
-	struct rng rng = { (uintptr_t)arg };
+	struct rng rng = { *(uint64_t *)arg };
 
 	while (!atomic_load(&stop)) {
 		unsigned key = (unsigned)rng_below(&rng, PAGES);
@@ -244,6 +246,7 @@ static void *load_all_the_time(void *arg)
 /* Forks of forks while threads load; nobody may notice. */
 static void loads_go_on_during_forks(void)
 {
+	uint64_t seeds[2] = { 1, 2 };
 	pthread_t threads[2];
 	unsigned i, key;
 	pid_t pid;
@@ -252,7 +255,7 @@ static void loads_go_on_during_forks(void)
 	atomic_store(&stop, 0);
 	for (i = 0; i < 2; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, load_all_the_time,
-					(void *)(uintptr_t)(i + 1)),
+					&seeds[i]),
 			 0);
 	for (i = 0; i < FORKS; i++) {
 		pid = fork_store();
@@ -273,6 +276,38 @@ static void loads_go_on_during_forks(void)
 	atomic_store(&stop, 1);
 	for (i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
+	tmem_store_check(store);
+	tmem_store_close(store);
+}
+
+static void *end_fork(void *arg)
+{
+	(void)arg;
+	tmem_store_after_fork(store, 1);
+	return NULL;
+}
+
+/* A load that holds no lock ends before anything may change. */
+static void after_fork_waits_for_loads_in_flight(void) TMEM_UNANALYSED
+{
+	pthread_t thread;
+	unsigned i;
+
+	open_filled();
+	tmem_store_before_fork(store);
+	atomic_store(&store->quiet->nr_readers, 1);
+	CHECK_EQ(pthread_create(&thread, NULL, end_fork, NULL), 0);
+	while (tmem_lock_is_closed(&store->shards[0].lock))
+		sched_yield();
+	for (i = 0; i < 2000; i++) {
+		CHECK(!tmem_lock_try_acquire(&store->shards[0].lock));
+		sched_yield();
+	}
+	atomic_store(&store->quiet->nr_readers, 0);
+	tmem_sys_futex_wake(&store->quiet->nr_readers, 1);
+	pthread_join(thread, NULL);
+	CHECK(tmem_lock_try_acquire(&store->shards[0].lock));
+	tmem_lock_release(&store->shards[0].lock);
 	tmem_store_check(store);
 	tmem_store_close(store);
 }
@@ -304,6 +339,7 @@ int main(void)
 	RUN(a_child_that_only_reads_copies_nothing);
 	RUN(a_child_that_frees_copies_metadata_only);
 	RUN(loads_go_on_during_forks);
+	RUN(after_fork_waits_for_loads_in_flight);
 	RUN(a_failed_fork_freezes_nothing);
 	return 0;
 }
