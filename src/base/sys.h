@@ -37,8 +37,8 @@ static inline long tmem_sys6(long nr, long a, long b, long c, long d, long e,
 	return ret;
 }
 
-#define TMEM_SYS_(nr, a, b, c, d, e, f, ...)                                   \
-	tmem_sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e),   \
+#define TMEM_SYS_(nr, a, b, c, d, e, f, ...)                                 \
+	tmem_sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), \
 		  (long)(f))
 /* tmem_sys(SYS_x, up to six arguments): the raw result. */
 #define tmem_sys(nr, ...) TMEM_SYS_(nr, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)

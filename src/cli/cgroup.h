@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* The memory cgroup this process is in: its limit and use, v1 or v2. */
 #ifndef TMEM_CLI_CGROUP_H
 #define TMEM_CLI_CGROUP_H
 

@@ -24,6 +24,8 @@ enum {
 	FAULT_EVICT = 8,
 	/* A fault waits for no more than this, however far above. */
 	FAULT_EVICT_MAX = 64,
+	/* Of the grant, if there is a swap file for the rest. */
+	STORE_PERCENT = 70,
 	/* Faults wait no longer than for these when we are far above. */
 	RECLAIM_MAX = 128
 };
@@ -55,8 +57,8 @@ static int64_t reserve_pages(int64_t grant)
 
 int64_t tmem_budget_usage_pages(const struct tmem_pager *pager)
 {
-	int64_t store = (int64_t)(tmem_store_held_bytes(pager->store) /
-				  TMEM_PAGE_SIZE);
+	int64_t store =
+		(int64_t)(tmem_store_held_bytes(pager->store) / TMEM_PAGE_SIZE);
 
 	return (int64_t)pager->usage_base_pages +
 	       atomic_load(&pager->usage_delta_pages) + store -
@@ -129,8 +131,7 @@ void tmem_budget_reclaim(struct tmem_handler *me)
 void tmem_budget_full(struct tmem_pager *pager)
 {
 	/* Try again in a tenth of a second: something may have been freed. */
-	pager->full_until_ticks =
-		tmem_clock_ticks() + 200000000ull;
+	pager->full_until_ticks = tmem_clock_ticks() + 200000000ull;
 	pager->full_seen = true;
 }
 
@@ -226,8 +227,7 @@ static void read_usage(struct tmem_pager *pager)
 	pager->usage_store_base =
 		tmem_store_held_bytes(pager->store) / TMEM_PAGE_SIZE;
 	if (tmem_procfs_statm(pager->statm_fd, &rss, &file_shmem) == 0)
-		pager->usage_base_pages =
-			rss - file_shmem + pager->shmem_pages;
+		pager->usage_base_pages = rss - file_shmem + pager->shmem_pages;
 	read_shares(pager, pager->usage_base_pages);
 }
 
@@ -248,8 +248,8 @@ static uint64_t next_tick(const struct tmem_pager *pager, int64_t headroom)
 /* Pages present that the table does not know: new, or not registered yet. */
 static int64_t unknown_pages(const struct tmem_pager *pager, int64_t usage)
 {
-	int64_t store = (int64_t)(tmem_store_held_bytes(pager->store) /
-				  TMEM_PAGE_SIZE);
+	int64_t store =
+		(int64_t)(tmem_store_held_bytes(pager->store) / TMEM_PAGE_SIZE);
 
 	return usage - store - (int64_t)pager->table.nr_resident;
 }
@@ -264,8 +264,8 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		return;
 	if (!atomic_load(&pager->armed)) {
 		/* Near: what two ticks could add would not fit any more. */
-		int64_t near = (int64_t)(GROW_PAGES_PER_MS * 5) *
-			       pager->nr_handlers;
+		int64_t near =
+			(int64_t)(GROW_PAGES_PER_MS * 5) * pager->nr_handlers;
 
 		if (near > (grant + avail) / 4)
 			near = (grant + avail) / 4;
@@ -287,6 +287,19 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 	pager->unknown_at_scan = unknown_pages(pager, usage);
 }
 
+/* Some memory must stay for the program to run in: the rest goes to disk. */
+static void limit_store(struct tmem_pager *pager, int64_t grant)
+{
+	uint64_t bytes = (uint64_t)grant * TMEM_PAGE_SIZE / 100 * STORE_PERCENT;
+
+	if (!pager->swapfile)
+		bytes = atomic_load(&pager->tree->limit_bytes);
+	if (bytes < TMEM_STORE_MIN_BYTES)
+		bytes = TMEM_STORE_MIN_BYTES;
+	if (!atomic_load(&pager->fork_mode))
+		tmem_store_set_limit(pager->store, bytes);
+}
+
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
 	int64_t usage, grant, avail;
@@ -298,6 +311,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	arm_if_near(pager, usage);
 	tmem_evict_reap(pager, false);
 	grant = grant_pages(pager);
+	limit_store(pager, grant);
 	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager))
 		tmem_serve_kick(pager);
 	if (pager->full_seen) {
@@ -330,7 +344,8 @@ void tmem_budget_report(struct tmem_pager *pager)
 	atomic_store(&s->same_pages, st.same_pages);
 	atomic_store(&s->raw_pages, st.raw_pages);
 	atomic_store(&s->refused_pages, st.refused_poor + st.refused_full +
-						 st.refused_limit + st.refused_pool);
+						st.refused_limit +
+						st.refused_pool);
 	if (pager->swapfile) {
 		struct tmem_swapdev d = tmem_swapfile_device(pager->swapfile);
 		uint64_t used = d.ops->used_pages(d.self);
@@ -352,6 +367,5 @@ void tmem_budget_report_cpu(struct tmem_pager *pager)
 
 	tmem_sys(SYS_clock_gettime, CLOCK_PROCESS_CPUTIME_ID, &ts);
 	atomic_store(&pager->slot->counters.pager_cpu_ns,
-		     (uint64_t)ts.tv_sec * 1000000000u +
-			     (uint64_t)ts.tv_nsec);
+		     (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec);
 }

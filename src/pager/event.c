@@ -26,6 +26,7 @@ static void call_off_load(struct tmem_pager *pager, uint32_t handle)
 }
 
 static void forget_page(void *arg, uint32_t handle, uint32_t entry)
+	TMEM_UNANALYSED /* the lock is held: tmem_table_walk()'s caller does */
 {
 	struct tmem_pager *pager = arg;
 	uint32_t value = tmem_entry_value(entry);
@@ -79,6 +80,7 @@ static void move_page(void *arg, uint32_t handle, uint32_t entry)
 }
 
 static void apply_locked(struct tmem_pager *pager, const struct tmem_note *n)
+	TMEM_REQUIRES(&pager->lock)
 {
 	struct move_arg m = { pager, n->from, n->to };
 

@@ -24,7 +24,11 @@
 #include "base/uffd.h"
 #include "pager.h"
 
-enum tmem_note_kind { NOTE_GONE = 1, NOTE_UNMAPPED, NOTE_MOVED };
+enum tmem_note_kind {
+	NOTE_GONE = 1,
+	NOTE_UNMAPPED,
+	NOTE_MOVED
+};
 
 struct tmem_note {
 	uint64_t kind; /* enum tmem_note_kind */
@@ -33,7 +37,9 @@ struct tmem_note {
 	uint64_t nr;
 };
 
-enum { EVENT_NOTES = (4096 - 64) / 32 };
+enum {
+	EVENT_NOTES = (4096 - 64) / 32
+};
 
 struct tmem_deferred {
 	_Atomic uint64_t nr;

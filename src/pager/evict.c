@@ -26,8 +26,8 @@ enum {
  */
 static uint64_t take_word(struct tmem_leaf *leaf, uint32_t word, uint32_t from)
 {
-	uint64_t old = leaf->resident[word] & ~leaf->pinned[word] &
-		       (~0ull << from);
+	uint64_t old =
+		leaf->resident[word] & ~leaf->pinned[word] & (~0ull << from);
 	uint64_t now = old & ~leaf->young[word];
 
 	leaf->young[word] &= ~old;
@@ -35,7 +35,6 @@ static uint64_t take_word(struct tmem_leaf *leaf, uint32_t word, uint32_t from)
 }
 
 struct batch {
-	struct tmem_pager *pager;
 	struct tmem_frame_group *group;
 	unsigned want;
 	unsigned failures;
@@ -43,11 +42,11 @@ struct batch {
 };
 
 /* Notes the pages that were moved into the group's next frames. */
-static void note_moved(struct batch *b, uint32_t handle, unsigned nr)
+static void note_moved(struct tmem_pager *pager, struct batch *b,
+		       uint32_t handle, unsigned nr) TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = b->pager;
-	uint32_t first = (uint32_t)(b->group - pager->frames.group) *
-			 FRAME_GROUP;
+	uint32_t first =
+		(uint32_t)(b->group - pager->frames.group) * FRAME_GROUP;
 
 	while (nr-- > 0) {
 		unsigned i = b->group->nr_used++;
@@ -58,8 +57,8 @@ static void note_moved(struct batch *b, uint32_t handle, unsigned nr)
 		f->handle = handle;
 		f->used = true;
 		f->kept = tmem_entry_state(entry) == PAGE_KEPT;
-		f->offset = f->kept ? tmem_entry_value(entry) :
-				      tmem_offset_take_locked(pager);
+		f->offset = f->kept ? tmem_entry_value(entry)
+				    : tmem_offset_take_locked(pager);
 		tmem_table_set(&pager->table, handle, PAGE_LEAVING, first + i);
 		handle++;
 	}
@@ -67,6 +66,7 @@ static void note_moved(struct batch *b, uint32_t handle, unsigned nr)
 
 /* The page is not there although we thought so: it is zeros when touched. */
 static void note_absent(struct tmem_pager *pager, uint32_t handle)
+	TMEM_REQUIRES(&pager->lock)
 {
 	uint32_t entry = tmem_table_entry(&pager->table, handle);
 
@@ -76,19 +76,20 @@ static void note_absent(struct tmem_pager *pager, uint32_t handle)
 }
 
 /* Moves one run of neighbours; returns how far it got. */
-static unsigned move_run(struct batch *b, uint32_t handle, unsigned nr)
+static unsigned move_run(struct tmem_pager *pager, struct batch *b,
+			 uint32_t handle, unsigned nr)
+	TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = b->pager;
 	struct tmem_leaf *leaf =
 		tmem_table_leaf(&pager->table, handle >> LEAF_SHIFT);
 	uint64_t from = tmem_table_vpn(&pager->table, handle) * TMEM_PAGE_SIZE;
-	uint8_t *to = b->group->pages +
-		      (size_t)b->group->nr_used * TMEM_PAGE_SIZE;
+	uint8_t *to =
+		b->group->pages + (size_t)b->group->nr_used * TMEM_PAGE_SIZE;
 	unsigned moved = 0;
 	enum tmem_move_end end =
 		tmem_move_out(pager->uffd, from, (uintptr_t)to, nr, &moved);
 
-	note_moved(b, handle, moved);
+	note_moved(pager, b, handle, moved);
 	switch (end) {
 	case MOVE_ALL:
 		return nr;
@@ -102,8 +103,8 @@ static unsigned move_run(struct batch *b, uint32_t handle, unsigned nr)
 		note_absent(pager, handle + moved);
 		return moved + 1;
 	case MOVE_WAY:
-		leaf->way = leaf->way == LEAF_WAY_RW ? LEAF_WAY_RWX :
-						       LEAF_WAY_NONE;
+		leaf->way =
+			leaf->way == LEAF_WAY_RW ? LEAF_WAY_RWX : LEAF_WAY_NONE;
 		b->failures++;
 		return nr;
 	case MOVE_AGAIN:
@@ -124,10 +125,11 @@ static bool leaf_suits(const struct tmem_leaf *leaf, bool executable)
 }
 
 /* Evicts from one word of a leaf; returns the bit where it stopped, or 64. */
-static uint32_t evict_word(struct batch *b, uint32_t nr, uint32_t word,
-			   uint64_t bits)
+static uint32_t evict_word(struct tmem_pager *pager, struct batch *b,
+			   uint64_t bits) TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_leaf *leaf = tmem_table_leaf(&b->pager->table, nr);
+	uint32_t nr = pager->hand_leaf, word = pager->hand_word;
+	struct tmem_leaf *leaf = tmem_table_leaf(&pager->table, nr);
 	uint32_t i = 0;
 
 	while (bits && leaf_suits(leaf, b->group->executable)) {
@@ -140,7 +142,8 @@ static uint32_t evict_word(struct batch *b, uint32_t nr, uint32_t word,
 		holes = ~(bits >> i);
 		len = holes ? (unsigned)__builtin_ctzll(holes) : 64;
 		len = len < room ? len : room;
-		i += move_run(b, nr << LEAF_SHIFT | (word * 64 + i), len);
+		i += move_run(pager, b, nr << LEAF_SHIFT | (word * 64 + i),
+			      len);
 		if (b->failures >= MOVE_FAILURES)
 			b->stop = true;
 		if (i >= 64)
@@ -188,15 +191,15 @@ static void advance_hand(struct tmem_pager *pager, uint32_t bit,
 	}
 }
 
-static void fill_group_locked(struct batch *b)
+static void fill_group_locked(struct tmem_pager *pager, struct batch *b)
+	TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = b->pager;
 	unsigned scanned = 0;
 
 	while (!b->stop && (!b->group || b->group->nr_used < b->want) &&
 	       next_leaf(pager, &scanned)) {
-		uint32_t nr = pager->hand_leaf, word = pager->hand_word;
-		struct tmem_leaf *leaf = tmem_table_leaf(&pager->table, nr);
+		struct tmem_leaf *leaf =
+			tmem_table_leaf(&pager->table, pager->hand_leaf);
 		uint64_t bits;
 
 		if (!b->group)
@@ -204,8 +207,8 @@ static void fill_group_locked(struct batch *b)
 				pager, leaf->way == LEAF_WAY_RWX);
 		if (!b->group || !leaf_suits(leaf, b->group->executable))
 			return;
-		bits = take_word(leaf, word, pager->hand_bit);
-		advance_hand(pager, evict_word(b, nr, word, bits), &scanned);
+		bits = take_word(leaf, pager->hand_word, pager->hand_bit);
+		advance_hand(pager, evict_word(pager, b, bits), &scanned);
 	}
 }
 
@@ -214,12 +217,16 @@ static bool is_zeros(const uint8_t *page)
 	uint64_t first;
 
 	memcpy(&first, page, sizeof(first));
-	return first == 0 &&
-	       memcmp(page, page + sizeof(first),
-		      TMEM_PAGE_SIZE - sizeof(first)) == 0;
+	return first == 0 && memcmp(page, page + sizeof(first),
+				    TMEM_PAGE_SIZE - sizeof(first)) == 0;
 }
 
-enum { OUT_ZERO = 1, OUT_CLEAN, OUT_STORED, OUT_REFUSED };
+enum {
+	OUT_ZERO = 1,
+	OUT_CLEAN,
+	OUT_STORED,
+	OUT_REFUSED
+};
 
 /* Without the lock: what becomes of the page in frame i. */
 static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
@@ -239,9 +246,9 @@ static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
 	if (is_zeros(page))
 		return OUT_ZERO;
 	return tmem_frontswap_store(fs, PAGER_FRONTSWAP_TYPE, f->offset,
-				    page) == 0 ?
-		       OUT_STORED :
-		       OUT_REFUSED;
+				    page) == 0
+		       ? OUT_STORED
+		       : OUT_REFUSED;
 }
 
 /* Neither tmem nor the swap file takes it: it goes back where it was. */
@@ -319,8 +326,8 @@ static void queue_write(struct tmem_pager *pager, struct tmem_frame *f,
 	f->to_swap = true;
 	atomic_store(&f->writing, true);
 	do {
-		r = tmem_frontswap_write(pager->frontswap,
-					 PAGER_FRONTSWAP_TYPE, &f->request);
+		r = tmem_frontswap_write(pager->frontswap, PAGER_FRONTSWAP_TYPE,
+					 &f->request);
 		if (r == -EAGAIN)
 			tmem_frontswap_reap(pager->frontswap,
 					    PAGER_FRONTSWAP_TYPE, true);
@@ -349,8 +356,7 @@ static bool settle_group_locked(struct tmem_pager *pager,
 	return left == 0;
 }
 
-static void free_group(struct tmem_pager *pager,
-		       struct tmem_frame_group *group)
+static void free_group(struct tmem_pager *pager, struct tmem_frame_group *group)
 {
 	unsigned nr = group->nr_used;
 
@@ -364,8 +370,8 @@ static void free_group(struct tmem_pager *pager,
 }
 
 /* A group that only waited for its writes, and they are done; or NULL. */
-static struct tmem_frame_group *
-take_written_locked(struct tmem_pager *pager) TMEM_REQUIRES(&pager->lock)
+static struct tmem_frame_group *take_written_locked(struct tmem_pager *pager)
+	TMEM_REQUIRES(&pager->lock)
 {
 	unsigned i, k;
 
@@ -418,16 +424,14 @@ bool tmem_evict_wait(struct tmem_pager *pager)
 }
 
 /* Moves pages out into a group; NULL if none could be. */
-static struct tmem_frame_group *
-move_out(struct tmem_pager *pager, unsigned nr)
+static struct tmem_frame_group *move_out(struct tmem_pager *pager, unsigned nr)
 {
-	struct batch b = { .pager = pager,
-			   .want = nr < FRAME_GROUP ? nr : FRAME_GROUP };
+	struct batch b = { .want = nr < FRAME_GROUP ? nr : FRAME_GROUP };
 
 	tmem_lock_acquire(&pager->lock);
 	if (!atomic_load(&pager->fork_mode) &&
 	    tmem_offsets_left(pager) >= FRAME_GROUP)
-		fill_group_locked(&b);
+		fill_group_locked(pager, &b);
 	if (b.group && !b.group->nr_used) {
 		b.group->busy = false;
 		b.group->owned = false;

@@ -10,7 +10,9 @@
 #include "base/uffd.h"
 #include "pager.h"
 
-enum { GROUP_BYTES = FRAME_GROUP * TMEM_PAGE_SIZE };
+enum {
+	GROUP_BYTES = FRAME_GROUP * TMEM_PAGE_SIZE
+};
 
 static long register_group(struct tmem_pager *pager,
 			   const struct tmem_frame_group *group)

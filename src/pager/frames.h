@@ -32,8 +32,14 @@
 
 struct tmem_pager;
 
-enum { FRAME_GROUP = 16, FRAME_GROUPS_RW = 16, FRAME_GROUPS_RWX = 2 };
-enum { FRAME_GROUPS = FRAME_GROUPS_RW + FRAME_GROUPS_RWX };
+enum {
+	FRAME_GROUP = 16,
+	FRAME_GROUPS_RW = 16,
+	FRAME_GROUPS_RWX = 2
+};
+enum {
+	FRAME_GROUPS = FRAME_GROUPS_RW + FRAME_GROUPS_RWX
+};
 
 struct tmem_frame {
 	uint32_t handle; /* of the page */

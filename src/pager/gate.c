@@ -19,7 +19,10 @@
 #include "region.h"
 #include "serve.h"
 
-enum { CHILD_POLL_MS = 100, CHILD_WAIT_NS_MAX = 2000000000 };
+enum {
+	CHILD_POLL_MS = 100,
+	CHILD_WAIT_NS_MAX = 2000000000
+};
 
 static void ring(struct tmem_pager *pager)
 {
@@ -189,8 +192,8 @@ static void make_whole(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 }
 
 /* Answers one fault of the child. */
-static void answer_child(struct tmem_pager *pager, int child_uffd,
-			 uint64_t vpn, uint8_t *page)
+static void answer_child(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
+			 uint8_t *page)
 {
 	int found = tmem_serve_peek(pager, vpn, page);
 	long r;
@@ -205,7 +208,11 @@ static void answer_child(struct tmem_pager *pager, int child_uffd,
 		tmem_install_wake(child_uffd, vpn, 1);
 }
 
-enum child_end { CHILD_GOES_ON, CHILD_SERVES_ITSELF, CHILD_WANTS_ALL };
+enum child_end {
+	CHILD_GOES_ON,
+	CHILD_SERVES_ITSELF,
+	CHILD_WANTS_ALL
+};
 
 static enum child_end read_child(struct tmem_pager *pager, int child_uffd,
 				 uint8_t *page)
@@ -256,8 +263,7 @@ static void send_notes(struct tmem_pager *pager, int child_uffd)
 }
 
 /* Until the child serves itself, is whole, or is dead. */
-static void serve_child(struct tmem_pager *pager, int child_uffd,
-			uint8_t *page)
+static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 {
 	uint64_t until = tmem_sys_now_ns() + CHILD_WAIT_NS_MAX;
 	struct pollfd p = { .fd = child_uffd, .events = POLLIN };

@@ -37,7 +37,10 @@
 
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 
-enum { EXEC_ARGS = 1024, PATH_ROOM = 4096 };
+enum {
+	EXEC_ARGS = 1024,
+	PATH_ROOM = 4096
+};
 
 static struct {
 	pid_t (*fork)(void);
@@ -238,18 +241,17 @@ EXPORT int execveat(int fd, const char *path, char *const argv[],
 		    char *const envp[], int flags)
 {
 	tell(fd, path, envp);
-	return libc_result(
-		tmem_sys(SYS_execveat, fd, path, argv, envp, flags));
+	return libc_result(tmem_sys(SYS_execveat, fd, path, argv, envp, flags));
 }
 
 /* The arguments of an execl into argv; returns the list after its NULL. */
-#define COLLECT(ap, first, argv)                                               \
-	do {                                                                   \
-		unsigned n_ = 0;                                               \
-		(argv)[n_] = (char *)(uintptr_t)(first);                       \
-		while ((argv)[n_] && n_ < EXEC_ARGS - 1)                       \
-			(argv)[++n_] = va_arg(ap, char *);                     \
-		(argv)[n_] = NULL;                                             \
+#define COLLECT(ap, first, argv)                           \
+	do {                                               \
+		unsigned n_ = 0;                           \
+		(argv)[n_] = (char *)(uintptr_t)(first);   \
+		while ((argv)[n_] && n_ < EXEC_ARGS - 1)   \
+			(argv)[++n_] = va_arg(ap, char *); \
+		(argv)[n_] = NULL;                         \
 	} while (0)
 
 EXPORT int execl(const char *path, const char *arg, ...)

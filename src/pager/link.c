@@ -11,12 +11,14 @@
 #include "base/sys.h"
 #include "base/uffd.h"
 
-enum { MAX_FDS = 5 };
+enum {
+	MAX_FDS = 5
+};
 
 /* What the pager cannot do without. */
-#define NEEDED_FEATURES                                                        \
-	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |                  \
-	 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |                \
+#define NEEDED_FEATURES                                         \
+	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |   \
+	 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | \
 	 UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON)
 
 static int connect_tree(const char *name)

@@ -14,8 +14,7 @@
 #ifdef __clang__
 #define LITERALLY __attribute__((no_builtin))
 #else
-#define LITERALLY \
-	__attribute__((optimize("no-tree-loop-distribute-patterns")))
+#define LITERALLY __attribute__((optimize("no-tree-loop-distribute-patterns")))
 #endif
 
 typedef uint64_t word __attribute__((may_alias, aligned(1)));
@@ -25,7 +24,10 @@ void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int byte, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 
-enum { REP_BYTES = 512, BLOCK = 32 };
+enum {
+	REP_BYTES = 512,
+	BLOCK = 32
+};
 
 /* 1 to 16 bytes, both ends at once: they may overlap each other. */
 LITERALLY static void copy_short(char *t, const char *f, size_t n)
@@ -83,10 +85,7 @@ LITERALLY void *memset(void *to, int byte, size_t n)
 {
 	char *t = to;
 
-	__asm__ volatile("rep stosb"
-			 : "+D"(t), "+c"(n)
-			 : "a"(byte)
-			 : "memory");
+	__asm__ volatile("rep stosb" : "+D"(t), "+c"(n) : "a"(byte) : "memory");
 	return to;
 }
 

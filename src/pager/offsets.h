@@ -15,7 +15,10 @@
 #include "pager.h"
 
 /* At most 2^27: 512 GiB evicted. */
-enum { OFFSETS_MAX = 1 << 27, OFFSETS_PER_PAGE = 32 };
+enum {
+	OFFSETS_MAX = 1 << 27,
+	OFFSETS_PER_PAGE = 32
+};
 
 /* As many as 32 times the budget's pages: same-filled pages cost little. */
 int tmem_offsets_init(struct tmem_pager *pager);

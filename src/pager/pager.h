@@ -79,7 +79,7 @@ struct tmem_handler {
 	/* The page being loaded, so that an event can call the load off. */
 	uint32_t loading; /* handle, or TABLE_NO_HANDLE */
 	uint32_t load_offset;
-	bool load_off; /* the event took the page (or its content) away */
+	bool load_off;	    /* the event took the page (or its content) away */
 	uint64_t zero_next; /* vpn after the last zero fill */
 	uint32_t zero_window;
 	/* Faults read while looking for an event: answered next. */
@@ -145,13 +145,13 @@ struct tmem_pager {
 	struct tmem_swapfile *swapfile;
 	uint64_t *offsets_used; /* bitmap of frontswap offsets in use */
 	uint64_t nr_offsets;
-	uint32_t offset_hint; /* no free one below this word */
+	uint32_t offset_hint;  /* no free one below this word */
 	uint64_t stored_pages; /* offsets in use */
 
 	struct tmem_handler handlers[PAGER_MAX_HANDLERS];
 	unsigned nr_handlers;
 	_Atomic uint32_t solo; /* serve.h: handler number + 1, or 0 */
-	uint32_t hand_leaf; /* the clock's hand */
+	uint32_t hand_leaf;    /* the clock's hand */
 	uint32_t hand_word;
 	uint32_t hand_bit;
 
@@ -168,8 +168,8 @@ struct tmem_pager {
 	uint64_t last_minflt;
 	uint64_t last_pss_ns;
 	uint64_t pss_took_ns;
-	int64_t pss_minus_rss; /* pages, with copies made since */
-	int64_t pss_at_read;   /* the same when Pss was read */
+	int64_t pss_minus_rss;	  /* pages, with copies made since */
+	int64_t pss_at_read;	  /* the same when Pss was read */
 	_Atomic uint32_t related; /* forked, or has live forked children */
 	uint64_t shmem_pages;
 	int64_t unknown_at_scan;
@@ -215,8 +215,8 @@ struct tmem_pager {
 /* The one of this process; NULL where nothing is paged. */
 extern struct tmem_pager *tmem_pager;
 
-#define PAGER_COUNT(pager, name, n)                                            \
-	atomic_fetch_add_explicit(&(pager)->slot->counters.name, n,            \
+#define PAGER_COUNT(pager, name, n)                                 \
+	atomic_fetch_add_explicit(&(pager)->slot->counters.name, n, \
 				  memory_order_relaxed)
 
 /* Anonymous memory of the pager's own, known as such; NULL: none. */

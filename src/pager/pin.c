@@ -95,8 +95,8 @@ static void note_priority(struct tmem_pager *pager, int tid)
 	pager->rt_priority = param.sched_priority;
 	for (unsigned i = 0; i < pager->nr_handlers; i++)
 		if (pager->handlers[i].tid)
-			tmem_sys(SYS_sched_setscheduler,
-				 pager->handlers[i].tid, SCHED_FIFO, &param);
+			tmem_sys(SYS_sched_setscheduler, pager->handlers[i].tid,
+				 SCHED_FIFO, &param);
 }
 
 void tmem_region_pin_threads(struct tmem_pager *pager)

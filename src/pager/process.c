@@ -10,7 +10,10 @@
 
 #include "base/sys.h"
 
-enum { TCB_BYTES = 4096, TLS_SLACK = 4096 };
+enum {
+	TCB_BYTES = 4096,
+	TLS_SLACK = 4096
+};
 
 /* The words at the thread pointer that compiled code and libc rely on. */
 struct tcb {
@@ -27,9 +30,9 @@ struct tcb {
 /*
  * The child starts at fn(arg) on its own stack and never returns here.
  */
-__attribute__((noinline)) static long clone_to(unsigned long flags,
-					       void *stack, void *tls,
-					       tmem_process_fn *fn, void *arg)
+__attribute__((noinline)) static long clone_to(unsigned long flags, void *stack,
+					       void *tls, tmem_process_fn *fn,
+					       void *arg)
 {
 	void **sp = stack;
 	long ret;
@@ -140,12 +143,11 @@ int tmem_process_spawn(struct tmem_pager *pager, void *block,
 	return m.result < 0 ? (int)m.result : 0;
 }
 
-int tmem_process_thread(struct tmem_pager *pager, void *block, tmem_process_fn *fn,
-		      void *arg)
+int tmem_process_thread(struct tmem_pager *pager, void *block,
+			tmem_process_fn *fn, void *arg)
 {
-	return (int)clone_to(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-				     CLONE_THREAD | CLONE_SYSVSEM |
-				     CLONE_SETTLS,
-			     stack_top(block), prepare_block(pager, block), fn,
-			     arg);
+	return (int)clone_to(
+		CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+			CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS,
+		stack_top(block), prepare_block(pager, block), fn, arg);
 }

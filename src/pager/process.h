@@ -26,7 +26,7 @@ void *tmem_process_block(struct tmem_pager *pager);
 int tmem_process_spawn(struct tmem_pager *pager, void *block,
 		       tmem_process_fn *fn);
 /* From the pager process: one more thread.  Its tid, or -errno. */
-int tmem_process_thread(struct tmem_pager *pager, void *block, tmem_process_fn *fn,
-		      void *arg);
+int tmem_process_thread(struct tmem_pager *pager, void *block,
+			tmem_process_fn *fn, void *arg);
 
 #endif

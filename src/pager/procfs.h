@@ -13,7 +13,10 @@
 /* Resident pages, and those of files and shmem among them.  0 or -errno. */
 int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem);
 /* A field of /proc/PID/stat, numbered as in proc(5); 0 if unknown. */
-enum { PROCFS_STAT_MINFLT = 10, PROCFS_STAT_CPU = 39 };
+enum {
+	PROCFS_STAT_MINFLT = 10,
+	PROCFS_STAT_CPU = 39
+};
 uint64_t tmem_procfs_stat(int pid, int field);
 /* Pss_Anon + Pss_Shmem of this memory, in pages. */
 int tmem_procfs_pss_pages(uint64_t *ret_pages);

@@ -49,15 +49,15 @@ struct scan {
 int tmem_region_init(struct tmem_pager *pager)
 {
 	pager->maps_buffer = tmem_pager_map(pager, MAPS_BUFFER + 4096);
-	pager->excluded = tmem_pager_map(pager, MAX_EXCLUDED *
-							sizeof(*pager->excluded));
-	pager->regions = tmem_pager_map(pager, SCAN_REGIONS *
-						       sizeof(struct page_region));
+	pager->excluded =
+		tmem_pager_map(pager, MAX_EXCLUDED * sizeof(*pager->excluded));
+	pager->regions = tmem_pager_map(
+		pager, SCAN_REGIONS * sizeof(struct page_region));
 	pager->runs = tmem_pager_map(pager, MAX_RUNS * sizeof(*pager->runs));
 	return pager->maps_buffer && pager->excluded && pager->regions &&
-			       pager->runs ?
-		       0 :
-		       -ENOMEM;
+			       pager->runs
+		       ? 0
+		       : -ENOMEM;
 }
 
 static void exclude(void *arg, void *start, size_t bytes)
@@ -68,9 +68,9 @@ static void exclude(void *arg, void *start, size_t bytes)
 	if (!bytes)
 		return;
 	TMEM_ASSERT(s->nr_excluded < MAX_EXCLUDED);
-	s->excluded[s->nr_excluded++] = (struct tmem_range){
-		from, ((uintptr_t)start + bytes + 4095) & ~4095ull
-	};
+	s->excluded[s->nr_excluded++] =
+		(struct tmem_range){ from, ((uintptr_t)start + bytes + 4095) &
+						   ~4095ull };
 }
 
 static void sort_ranges(struct tmem_range *r, unsigned nr)
@@ -135,8 +135,8 @@ static void discover(struct scan *s, uint64_t start, uint64_t end)
 			uint64_t stop = tmem_vpn(s->regions[i].end);
 
 			for (; vpn < stop; vpn++) {
-				uint32_t h = tmem_table_make(&pager->table,
-							     vpn);
+				uint32_t h =
+					tmem_table_make(&pager->table, vpn);
 
 				if (h == TABLE_NO_HANDLE)
 					return;
@@ -162,22 +162,23 @@ static long register_range(struct tmem_pager *pager, uint64_t start,
 	return tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_REGISTER, &r);
 }
 
-static void drop_unmapped(struct scan *s, uint64_t until)
-	TMEM_REQUIRES(&s->pager->lock)
+static void drop_unmapped(struct tmem_pager *pager, const struct scan *s,
+			  uint64_t until) TMEM_REQUIRES(&pager->lock)
 {
 	if (s->adopt && s->adopted < until)
-		tmem_event_forget_locked(s->pager, tmem_vpn(s->adopted),
+		tmem_event_forget_locked(pager, tmem_vpn(s->adopted),
 					 tmem_vpn(until));
 }
 
-static void register_run(struct scan *s, uint64_t start, uint64_t end)
-	TMEM_REQUIRES(&s->pager->lock)
+static void register_run(struct tmem_pager *pager, struct scan *s,
+			 uint64_t start, uint64_t end)
+	TMEM_REQUIRES(&pager->lock)
 {
-	drop_unmapped(s, start);
+	drop_unmapped(pager, s, start);
 	s->adopted = end;
-	if (register_range(s->pager, start, end) < 0) {
+	if (register_range(pager, start, end) < 0) {
 		if (s->adopt)
-			tmem_event_forget_locked(s->pager, tmem_vpn(start),
+			tmem_event_forget_locked(pager, tmem_vpn(start),
 						 tmem_vpn(end));
 		return;
 	}
@@ -259,8 +260,8 @@ static void parse_line(struct scan *s, const char *p)
 static int parse_maps(struct scan *s)
 {
 	char *buffer = (char *)s->pager->maps_buffer;
-	long fd = tmem_sys(SYS_open, "/proc/self/maps", O_RDONLY | O_CLOEXEC,
-			   0);
+	long fd =
+		tmem_sys(SYS_open, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	long have = 0, n;
 
 	if (fd < 0)
@@ -321,9 +322,9 @@ static void scan(struct tmem_pager *pager, bool adopt)
 		parse_maps(&s);
 	}
 	for (i = 0; i < s.nr_runs; i++)
-		register_run(&s, s.runs[i].start, s.runs[i].end);
+		register_run(pager, &s, s.runs[i].start, s.runs[i].end);
 	if (adopt)
-		drop_unmapped(&s, 1ull << 47);
+		drop_unmapped(pager, &s, 1ull << 47);
 	atomic_store(&pager->slot->unpageable_bytes,
 		     pager->small_too ? 0 : s.small_bytes);
 	PAGER_COUNT(pager, scans, 1);

@@ -6,7 +6,9 @@
 #include "budget.h"
 #include "pin.h"
 
-enum { UNSHARE_BATCH = 512 };
+enum {
+	UNSHARE_BATCH = 512
+};
 
 static bool relative_lives(const struct tmem_pager *pager)
 {

@@ -16,7 +16,9 @@
 #include "offsets.h"
 #include "procfs.h"
 
-enum { ZERO_WINDOW_MAX = 64 };
+enum {
+	ZERO_WINDOW_MAX = 64
+};
 
 enum answer {
 	ANSWERED = 0,
@@ -44,10 +46,10 @@ static unsigned zero_window(struct tmem_handler *me, uint32_t handle,
 	return i;
 }
 
-static enum answer answer_zero_locked(struct tmem_handler *me, uint32_t handle,
-				      uint64_t vpn)
+static enum answer answer_zero_locked(struct tmem_pager *pager,
+				      struct tmem_handler *me, uint32_t handle,
+				      uint64_t vpn) TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = me->pager;
 	unsigned want = zero_window(me, handle, vpn), i;
 	long r = tmem_install_zero(pager->uffd, vpn, want);
 
@@ -70,8 +72,7 @@ static enum answer answer_zero_locked(struct tmem_handler *me, uint32_t handle,
 
 		/* RESIDENT already: dropped by the kernel, as told to. */
 		if (tmem_entry_state(entry) == PAGE_KEPT)
-			tmem_offset_drop_locked(pager,
-						tmem_entry_value(entry));
+			tmem_offset_drop_locked(pager, tmem_entry_value(entry));
 		tmem_table_set(&pager->table, handle + i, PAGE_RESIDENT, 0);
 	}
 	atomic_fetch_add(&pager->usage_delta_pages, (int64_t)r);
@@ -105,10 +106,10 @@ static enum answer answer_frame_locked(struct tmem_pager *pager,
 	return ANSWERED;
 }
 
-static enum answer answer_locked(struct tmem_handler *me, uint64_t vpn)
-	TMEM_REQUIRES(&me->pager->lock)
+static enum answer answer_locked(struct tmem_pager *pager,
+				 struct tmem_handler *me, uint64_t vpn)
+	TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = me->pager;
 	uint32_t handle = tmem_table_make(&pager->table, vpn), entry;
 
 	if (handle == TABLE_NO_HANDLE) {
@@ -137,7 +138,7 @@ static enum answer answer_locked(struct tmem_handler *me, uint64_t vpn)
 		tmem_install_wake(pager->uffd, vpn, 1);
 		return ANSWERED;
 	default:
-		return answer_zero_locked(me, handle, vpn);
+		return answer_zero_locked(pager, me, handle, vpn);
 	}
 }
 
@@ -149,19 +150,18 @@ int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page)
 
 int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page)
 {
-	uint32_t entry = at == UINT64_MAX ? 0 :
-					    tmem_table_get(&pager->table, at);
+	uint32_t entry =
+		at == UINT64_MAX ? 0 : tmem_table_get(&pager->table, at);
 
 	switch (tmem_entry_state(entry)) {
 	case PAGE_STORED:
 	case PAGE_KEPT:
 	case PAGE_LOADING:
-		return tmem_frontswap_swap_in(pager->frontswap,
-					      PAGER_FRONTSWAP_TYPE,
-					      tmem_entry_value(entry),
-					      ret_page) == 0 ?
-			       1 :
-			       -EIO;
+		return tmem_frontswap_swap_in(
+			       pager->frontswap, PAGER_FRONTSWAP_TYPE,
+			       tmem_entry_value(entry), ret_page) == 0
+			       ? 1
+			       : -EIO;
 	case PAGE_LEAVING:
 		memcpy(ret_page,
 		       tmem_frame_page(&pager->frames, tmem_entry_value(entry)),
@@ -203,22 +203,22 @@ static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
  * Reads one message, looking for the event that makes ioctls fail; faults go
  * to the backlog, or are sent to ask again if that is full.
  */
-static void drain_locked(struct tmem_handler *me)
-	TMEM_REQUIRES(&me->pager->lock)
+static void drain_locked(struct tmem_pager *pager, struct tmem_handler *me)
+	TMEM_REQUIRES(&pager->lock)
 {
 	uint64_t addr;
 
-	if (tmem_event_read_locked(me->pager, &addr) != 1)
+	if (tmem_event_read_locked(pager, &addr) != 1)
 		return;
 	if (me->nr_backlog < PAGER_BACKLOG)
 		me->backlog[me->nr_backlog++] = addr;
 	else
-		tmem_install_wake(me->pager->uffd, tmem_vpn(addr), 1);
+		tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
 }
 
 /* The page could not be read back: who touches it gets SIGBUS. */
 static void lose_locked(struct tmem_pager *pager, uint32_t handle,
-			uint32_t offset)
+			uint32_t offset) TMEM_REQUIRES(&pager->lock)
 {
 	PAGER_COUNT(pager, faults_lost, 1);
 	tmem_offset_drop_locked(pager, offset);
@@ -226,11 +226,11 @@ static void lose_locked(struct tmem_pager *pager, uint32_t handle,
 }
 
 /* After the load: installs the page, unless an event was faster. */
-static enum answer finish_load_locked(struct tmem_handler *me, uint64_t vpn,
-				      uint32_t offset, int result)
-	TMEM_REQUIRES(&me->pager->lock)
+static enum answer finish_load_locked(struct tmem_pager *pager,
+				      struct tmem_handler *me, uint64_t vpn,
+				      int result) TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = me->pager;
+	uint32_t offset = me->load_offset;
 	struct tmem_table *table = &pager->table;
 	uint32_t handle = me->loading;
 	long r;
@@ -289,9 +289,9 @@ static void load(struct tmem_handler *me, uint64_t vpn)
 		PAGER_COUNT(pager, faults_swap, 1);
 	for (;;) {
 		tmem_lock_acquire(&pager->lock);
-		a = finish_load_locked(me, vpn, offset, result);
+		a = finish_load_locked(pager, me, vpn, result);
 		if (a == ANSWER_AGAIN)
-			drain_locked(me);
+			drain_locked(pager, me);
 		else
 			me->loading = TABLE_NO_HANDLE;
 		tmem_lock_release(&pager->lock);
@@ -324,9 +324,9 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 		if (atomic_load(&pager->fork_mode))
 			a = answer_frozen_locked(me, vpn);
 		else
-			a = answer_locked(me, vpn);
+			a = answer_locked(pager, me, vpn);
 		if (a == ANSWER_AGAIN)
-			drain_locked(me);
+			drain_locked(pager, me);
 		tmem_lock_release(&pager->lock);
 		if (a != ANSWER_AGAIN)
 			break;
@@ -455,8 +455,7 @@ void tmem_serve_run(struct tmem_handler *me)
 			continue;
 		tmem_sys(SYS_poll, fds, 2, -1);
 		if (fds[1].revents & POLLIN) {
-			tmem_sys(SYS_read, me->kick_fd, &count,
-				 sizeof(count));
+			tmem_sys(SYS_read, me->kick_fd, &count, sizeof(count));
 			tmem_budget_reclaim(me);
 		}
 	}

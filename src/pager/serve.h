@@ -23,7 +23,8 @@
  */
 bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch);
 
-/* Wakes every handler: it looks whether it is to wait for faults, and evicts. */
+/* Wakes every handler: it looks whether it is to wait for faults, and evicts.
+ */
 void tmem_serve_kick(struct tmem_pager *pager);
 
 /* The program has nr threads; the ticker says so every few milliseconds. */

@@ -22,11 +22,11 @@
 #include "link.h"
 #include "offsets.h"
 #include "pin.h"
+#include "process.h"
 #include "procfs.h"
 #include "region.h"
 #include "related.h"
 #include "serve.h"
-#include "process.h"
 
 enum {
 	SWAP_DEPTH = 128,
@@ -50,9 +50,9 @@ void *tmem_pager_map(struct tmem_pager *pager, size_t bytes)
 	if (!p)
 		return NULL;
 	TMEM_ASSERT(pager->nr_own < PAGER_MAX_OWN);
-	pager->own[pager->nr_own++] = (struct tmem_range){
-		(uintptr_t)p, ((uintptr_t)p + bytes + 4095) & ~4095ull
-	};
+	pager->own[pager->nr_own++] =
+		(struct tmem_range){ (uintptr_t)p,
+				     ((uintptr_t)p + bytes + 4095) & ~4095ull };
 	return p;
 }
 
@@ -81,8 +81,8 @@ static bool program_lives(const struct tmem_pager *pager)
 
 	if (tmem_sys(SYS_poll, &p, 1, 0) > 0)
 		return false;
-	same = tmem_sys(SYS_kcmp, pager->program_pid, pager->pager_pid,
-			KCMP_VM, 0, 0);
+	same = tmem_sys(SYS_kcmp, pager->program_pid, pager->pager_pid, KCMP_VM,
+			0, 0);
 	return same == 0 || same == -ENOSYS;
 }
 
@@ -103,18 +103,10 @@ static int open_files(struct tmem_pager *pager)
 	return 0;
 }
 
-/* What the store may hold at most: some memory must stay usable. */
-static uint64_t store_limit(const struct tmem_pager *pager)
-{
-	uint64_t size = atomic_load(&pager->tree->limit_bytes);
-
-	return size - size / 5;
-}
-
 static int open_store(struct tmem_pager *pager)
 {
 	/* A page as it is frees nothing here; the swap file takes it. */
-	struct tmem_store_options so = { .limit_bytes = store_limit(pager),
+	struct tmem_store_options so = { .limit_bytes = atomic_load(&pager->tree->limit_bytes),
 					 .no_raw = 1 };
 	struct tmem_frontswap_options fo = { 0 };
 	struct tmem_swapdev device = { 0 };

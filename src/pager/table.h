@@ -52,13 +52,17 @@ enum {
 #define TABLE_NO_LEAF	 UINT32_MAX
 
 /* How a leaf's pages can be moved out: see move.h. */
-enum tmem_leaf_way { LEAF_WAY_RW = 0, LEAF_WAY_RWX, LEAF_WAY_NONE };
+enum tmem_leaf_way {
+	LEAF_WAY_RW = 0,
+	LEAF_WAY_RWX,
+	LEAF_WAY_NONE
+};
 
 struct tmem_leaf {
 	uint64_t base; /* first vpn; UINT64_MAX: free */
 	uint32_t nr_used;
 	uint32_t next_free;
-	uint32_t way; /* enum tmem_leaf_way */
+	uint32_t way;	      /* enum tmem_leaf_way */
 	uint32_t nr_resident; /* bits in resident[] */
 	uint64_t resident[LEAF_WORDS];
 	uint64_t young[LEAF_WORDS]; /* spare once, then clear */

@@ -51,7 +51,7 @@
 #define TMEM_TREE_MAGIC	  0x656572746d656d74ull /* "tmemtree" */
 #define TMEM_TREE_VERSION 1u
 /* Environment: the socket's abstract name, without the leading NUL. */
-#define TMEM_TREE_ENV	  "TMEM_TREE"
+#define TMEM_TREE_ENV "TMEM_TREE"
 
 enum {
 	TMEM_TREE_SLOTS = 512,
@@ -66,7 +66,11 @@ enum tmem_tree_state {
 	TMEM_SLOT_DEAD
 };
 
-enum tmem_on_full { TMEM_FULL_GROW = 0, TMEM_FULL_PAUSE, TMEM_FULL_TERM };
+enum tmem_on_full {
+	TMEM_FULL_GROW = 0,
+	TMEM_FULL_PAUSE,
+	TMEM_FULL_TERM
+};
 
 struct tmem_tree_counters {
 #define COUNTER(name, unit, text) _Atomic uint64_t name;
@@ -76,15 +80,16 @@ struct tmem_tree_counters {
 
 struct tmem_tree_slot {
 	_Atomic uint32_t state;
-	_Atomic int32_t pid;	   /* the program, as the keeper sees it */
-	_Atomic int32_t pager_pid; /* likewise */
+	_Atomic int32_t pid;	     /* the program, as the keeper sees it */
+	_Atomic int32_t pager_pid;   /* likewise */
 	_Atomic int32_t parent_slot; /* forked from; TMEM_TREE_NO_SLOT */
 	char comm[TMEM_TREE_COMM];
 	_Atomic uint64_t grant_bytes;
 	_Atomic uint64_t target_bytes; /* give back down to this; UINT64_MAX */
 	_Atomic uint64_t usage_bytes;  /* Pss_Anon + Pss_Shmem, as estimated */
 	_Atomic uint64_t peak_bytes;
-	_Atomic uint64_t want_bytes; /* would take this much more, if it could */
+	_Atomic uint64_t
+		want_bytes; /* would take this much more, if it could */
 	/* Of the store, now and at its highest. */
 	_Atomic uint64_t store_held_bytes;
 	_Atomic uint64_t stored_pages;
@@ -137,24 +142,24 @@ enum {
 enum tmem_not_paged {
 	TMEM_NOT_PAGED_STATIC = 1, /* no dynamic loader: static, Go */
 	TMEM_NOT_PAGED_SETUID,
-	TMEM_NOT_PAGED_ENV,	/* its environment lost LD_PRELOAD or TMEM_TREE */
-	TMEM_NOT_PAGED_LOADER,	/* another C library or architecture */
-	TMEM_NOT_PAGED_RIGHTS,	/* no userfaultfd for it */
-	TMEM_NOT_PAGED_SECCOMP, /* it installed a filter of its own */
+	TMEM_NOT_PAGED_ENV, /* its environment lost LD_PRELOAD or TMEM_TREE */
+	TMEM_NOT_PAGED_LOADER,	 /* another C library or architecture */
+	TMEM_NOT_PAGED_RIGHTS,	 /* no userfaultfd for it */
+	TMEM_NOT_PAGED_SECCOMP,	 /* it installed a filter of its own */
 	TMEM_NOT_PAGED_RAW_FORK, /* forked past the C library */
-	TMEM_NOT_PAGED_SLOTS,	/* more processes than slots */
-	TMEM_NOT_PAGED_FAILED	/* starting its pager failed */
+	TMEM_NOT_PAGED_SLOTS,	 /* more processes than slots */
+	TMEM_NOT_PAGED_FAILED	 /* starting its pager failed */
 };
 
 struct tmem_tree_message {
 	uint32_t type; /* enum tmem_tree_type */
 	uint32_t version;
 	int32_t slot;
-	int32_t pid;	/* sender's view; the keeper trusts SO_PEERCRED */
-	int32_t result; /* 0 or -errno, in answers */
-	uint32_t fds;	/* TMEM_TREE_FD_* that come with a WELCOME */
-	uint32_t reason; /* enum tmem_not_paged */
-	uint32_t forked; /* HELLO: 1 after a fork, 0 after exec */
+	int32_t pid;	   /* sender's view; the keeper trusts SO_PEERCRED */
+	int32_t result;	   /* 0 or -errno, in answers */
+	uint32_t fds;	   /* TMEM_TREE_FD_* that come with a WELCOME */
+	uint32_t reason;   /* enum tmem_not_paged */
+	uint32_t forked;   /* HELLO: 1 after a fork, 0 after exec */
 	uint64_t features; /* UFFD, UFFD_OK */
 	char comm[TMEM_TREE_COMM];
 };

@@ -150,17 +150,19 @@ def gcc(functions):
     return row
 
 
-def write_lines(place, name, lines):
+def write_lines(place, name, lines, width=1):
     def text():
         for i in range(lines):
             h = hashlib.sha256(b"%d" % i).hexdigest()
-            yield "%s some text of line %d, %s\n" % (h[:20], i, h[20:40])
+            yield "%s some text of line %d, %s\n" % (
+                h[:16], i, "with the same words in all of them; " * width)
     return place.write(name, text())
 
 
 def sort(lines):
+    """Long lines: a sort touches each of them many times, at random."""
     def row(place):
-        source = write_lines(place, "lines", lines)
+        source = write_lines(place, "lines", lines, width=18)
         place.run(["sort", "-S", "700M", "--parallel=2", "-o", "sorted",
                    source])
         place.run(["sort", "-c", "sorted"])
@@ -255,8 +257,8 @@ def openssl(lines):
 ROWS = {
     # a sample, for `make check`
     "python-dicts-small": python_row(programs.PYTHON_DICTS, 60000),
-    "perl-small": perl(120000),
-    "sort-small": sort(700000),
+    "perl-small": perl(100000),
+    "sort-small": sort(100000),
     "churn-small": churn(100, 4, 8),
     # all of it
     "python-dicts": python_row(programs.PYTHON_DICTS, 100000),
@@ -265,7 +267,7 @@ ROWS = {
     "redis": redis(300000),
     "sqlite": sqlite(700000),
     "gcc": gcc(1200),
-    "sort": sort(2500000),
+    "sort": sort(300000),
     "xz": xz(120000),
     "stress-ng": stress("flip", "galpat-0", "gray", "incdec", "modulo-x",
                         "move-inv", "rand-set", "ror", "swap", "walk-1d",

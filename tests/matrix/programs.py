@@ -17,7 +17,7 @@ for i in range(n):
                            "list": [i, i + 1, value(i % 100)]}
 blob = bytearray(b"".join(hashlib.sha256(b"%d" % i).digest()
                           for i in range(n)))
-for i in range(2 * n):
+for i in range(n // 2):
     k = rng.randrange(n)
     e = table["key-%d" % k]
     assert e["name"] == value(k) and e["raw"] == value(k).encode() * 2
@@ -112,7 +112,7 @@ my $n = shift; my %h; my @a;
 sub value { my $i = shift; return ("line $i of many; " x (1 + $i % 30)) . $i * 7919 }
 for my $i (0 .. $n - 1) { $h{"k$i"} = value($i); push @a, [$i, "x$i" x 4]; }
 my $x = 1;
-for (1 .. 2 * $n) {
+for (1 .. $n / 4) {
 	$x = ($x * 1103515245 + 12345) % 2147483648;
 	my $i = $x % $n;
 	die "wrong at $i" if $h{"k$i"} ne value($i) or $a[$i][1] ne "x$i" x 4;
