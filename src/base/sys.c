@@ -21,5 +21,5 @@ void *tmem_sys_map_anon(size_t bytes, int prot)
 					(bytes + 4095) & ~(size_t)4095);
 	r = tmem_sys(SYS_mmap, hint, bytes, prot,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return r < 0 && r > -4096 ? NULL : (void *)(uintptr_t)r;
+	return r < 0 && r > -4096 ? NULL : tmem_sys_pointer((uint64_t)r);
 }

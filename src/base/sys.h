@@ -48,6 +48,12 @@ static inline long tmem_sys_close(int fd)
 	return tmem_sys(SYS_close, fd);
 }
 
+/* Addresses come from the kernel as numbers; this is the one way back. */
+static inline void *tmem_sys_pointer(uint64_t addr)
+{
+	return (void *)(uintptr_t)addr; /* NOLINT(performance-no-int-to-ptr) */
+}
+
 /* Private anonymous memory, or NULL. */
 void *tmem_sys_map_anon(size_t bytes, int prot);
 

@@ -18,6 +18,7 @@
 
 enum {
 	MIB_PAGES = 256,
+	RESERVE_MAX_PAGES = 6 * MIB_PAGES,
 	/* Taken from the tree at a time, and kept as slack. */
 	GRANT_STEP_PAGES = 2 * MIB_PAGES,
 	/* Evicted at once after a fault. */
@@ -48,11 +49,11 @@ static int64_t grant_pages(const struct tmem_pager *pager)
 /* Kept free below the grant, for bursts and for what ticks see late. */
 static int64_t reserve_pages(int64_t grant)
 {
-	int64_t r = grant / 32;
+	int64_t r = grant / 16;
 
-	if (r > 6 * MIB_PAGES)
-		return 6 * MIB_PAGES;
-	return r < MIB_PAGES / 2 ? MIB_PAGES / 2 : r;
+	if (r > RESERVE_MAX_PAGES)
+		return RESERVE_MAX_PAGES;
+	return r < MIB_PAGES ? MIB_PAGES : r;
 }
 
 int64_t tmem_budget_usage_pages(const struct tmem_pager *pager)
@@ -267,14 +268,14 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		int64_t near =
 			(int64_t)(GROW_PAGES_PER_MS * 5) * pager->nr_handlers;
 
-		if (near > (grant + avail) / 4)
-			near = (grant + avail) / 4;
+		if (near > (grant + avail) / 2)
+			near = (grant + avail) / 2;
 		if (usage + near < grant + avail)
 			return;
 	} else {
 		unknown = unknown_pages(pager, usage);
 		if (unknown < pager->unknown_at_scan + MIB_PAGES ||
-		    usage < grant - 2 * reserve_pages(grant))
+		    usage < grant / 4 * 3)
 			return;
 		/* A quarter of the time for scans; half, if it is urgent. */
 		if (now - pager->scan_end_ns <

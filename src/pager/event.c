@@ -202,7 +202,7 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 
 int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 {
-	struct uffd_msg msg;
+	struct uffd_msg msg = { 0 };
 	long r;
 
 	if (atomic_load(&pager->fork_mode) &&

@@ -17,7 +17,9 @@ enum {
 	/* How much of the table one call may look through. */
 	SCAN_LEAVES = 2048,
 	/* How many moves may fail in one call. */
-	MOVE_FAILURES = 32
+	MOVE_FAILURES = 64,
+	/* Rounds of the clock until odd pages are tried again. */
+	FORGET_ROUNDS = 16
 };
 
 /*
@@ -28,10 +30,51 @@ static uint64_t take_word(struct tmem_leaf *leaf, uint32_t word, uint32_t from)
 {
 	uint64_t old =
 		leaf->resident[word] & ~leaf->pinned[word] & (~0ull << from);
-	uint64_t now = old & ~leaf->young[word];
+	uint64_t now;
 
+	if (leaf->way == LEAF_WAY_RWX)
+		old &= leaf->odd[word] & ~leaf->never[word];
+	else
+		old &= ~leaf->odd[word];
+	now = old & ~leaf->young[word];
 	leaf->young[word] &= ~old;
 	return now;
+}
+
+/* A page that can't be moved into frames of this kind. */
+static void note_odd(struct tmem_leaf *leaf, uint32_t handle)
+{
+	uint32_t i = handle % LEAF_PAGES;
+	uint64_t bit = 1ull << i % 64;
+
+	if (leaf->way == LEAF_WAY_RW)
+		leaf->odd[i / 64] |= bit;
+	else
+		leaf->never[i / 64] |= bit;
+}
+
+/*
+ * The pass over a leaf is over: another for the pages that need executable
+ * frames, or on to the next leaf.  Protections change unseen, so now and then
+ * all is forgotten.
+ */
+static bool another_pass(const struct tmem_pager *pager, struct tmem_leaf *leaf)
+{
+	uint64_t left = 0;
+	unsigned i;
+
+	for (i = 0; i < LEAF_WORDS; i++)
+		left |= leaf->resident[i] & leaf->odd[i] & ~leaf->never[i];
+	if (leaf->way == LEAF_WAY_RW && left) {
+		leaf->way = LEAF_WAY_RWX;
+		return true;
+	}
+	leaf->way = LEAF_WAY_RW;
+	if (pager->hand_rounds % FORGET_ROUNDS == 0) {
+		memset(leaf->odd, 0, sizeof(leaf->odd));
+		memset(leaf->never, 0, sizeof(leaf->never));
+	}
+	return false;
 }
 
 struct batch {
@@ -103,10 +146,12 @@ static unsigned move_run(struct tmem_pager *pager, struct batch *b,
 		note_absent(pager, handle + moved);
 		return moved + 1;
 	case MOVE_WAY:
-		leaf->way =
-			leaf->way == LEAF_WAY_RW ? LEAF_WAY_RWX : LEAF_WAY_NONE;
 		b->failures++;
-		return nr;
+		/* Two mappings meet in the run, or it is this page. */
+		if (nr - moved > 1)
+			return moved + move_run(pager, b, handle + moved, 1);
+		note_odd(leaf, handle + moved);
+		return moved + 1;
 	case MOVE_AGAIN:
 		PAGER_COUNT(pager, evict_again, 1);
 		b->stop = true;
@@ -120,7 +165,6 @@ static unsigned move_run(struct tmem_pager *pager, struct batch *b,
 static bool leaf_suits(const struct tmem_leaf *leaf, bool executable)
 {
 	return leaf->base != UINT64_MAX && leaf->nr_resident &&
-	       leaf->way != LEAF_WAY_NONE &&
 	       (leaf->way == LEAF_WAY_RWX) == executable;
 }
 
@@ -165,6 +209,7 @@ static bool next_leaf(struct tmem_pager *pager, unsigned *scanned)
 			pager->hand_leaf = 0;
 			pager->hand_word = 0;
 			pager->hand_bit = 0;
+			pager->hand_rounds++;
 			if (!table->nr_leaves)
 				return false;
 		}
@@ -186,7 +231,9 @@ static void advance_hand(struct tmem_pager *pager, uint32_t bit,
 	pager->hand_word += bit / 64;
 	if (pager->hand_word == LEAF_WORDS) {
 		pager->hand_word = 0;
-		pager->hand_leaf++;
+		if (!another_pass(pager, tmem_table_leaf(&pager->table,
+							 pager->hand_leaf)))
+			pager->hand_leaf++;
 		(*scanned)++;
 	}
 }

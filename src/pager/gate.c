@@ -218,7 +218,7 @@ static enum child_end read_child(struct tmem_pager *pager, int child_uffd,
 				 uint8_t *page)
 {
 	uint64_t doorbell = (uintptr_t)pager->doorbell;
-	struct uffd_msg msg;
+	struct uffd_msg msg = { 0 };
 
 	while (tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg)) ==
 	       (long)sizeof(msg)) {
@@ -425,7 +425,7 @@ static void unlock_own(struct tmem_pager *pager)
 	unsigned i;
 
 	for (i = 0; i < pager->nr_own; i++)
-		unlock_mapping(NULL, (void *)(uintptr_t)pager->own[i].start,
+		unlock_mapping(NULL, tmem_sys_pointer(pager->own[i].start),
 			       pager->own[i].end - pager->own[i].start);
 	tmem_store_for_each_mapping(pager->store, unlock_mapping, NULL);
 	tmem_frontswap_for_each_mapping(pager->frontswap, unlock_mapping, NULL);

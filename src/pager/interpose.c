@@ -198,7 +198,7 @@ static void tell_path(const char *name, char *const env[])
 		if (len + strlen(name) + 2 < sizeof(full)) {
 			memcpy(full, path, len);
 			full[len] = '/';
-			strcpy(full + len + 1, name);
+			memcpy(full + len + 1, name, strlen(name) + 1);
 			if (tmem_sys(SYS_access, full, X_OK) == 0) {
 				tell(AT_FDCWD, full, env);
 				return;
@@ -245,13 +245,13 @@ EXPORT int execveat(int fd, const char *path, char *const argv[],
 }
 
 /* The arguments of an execl into argv; returns the list after its NULL. */
-#define COLLECT(ap, first, argv)                           \
-	do {                                               \
-		unsigned n_ = 0;                           \
-		(argv)[n_] = (char *)(uintptr_t)(first);   \
-		while ((argv)[n_] && n_ < EXEC_ARGS - 1)   \
-			(argv)[++n_] = va_arg(ap, char *); \
-		(argv)[n_] = NULL;                         \
+#define COLLECT(ap, first, argv)                                   \
+	do {                                                       \
+		unsigned n_ = 0;                                   \
+		(argv)[n_] = tmem_sys_pointer((uintptr_t)(first)); \
+		while ((argv)[n_] && n_ < EXEC_ARGS - 1)           \
+			(argv)[++n_] = va_arg(ap, char *);         \
+		(argv)[n_] = NULL;                                 \
 	} while (0)
 
 EXPORT int execl(const char *path, const char *arg, ...)

@@ -49,7 +49,8 @@ static int send_message(int fd, const struct tmem_tree_message *message,
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = { (void *)(uintptr_t)message, sizeof(*message) };
+	struct iovec iov = { tmem_sys_pointer((uintptr_t)message),
+			     sizeof(*message) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct cmsghdr *c;
 	long r;
@@ -84,6 +85,7 @@ static int receive_message(int fd, struct tmem_tree_message *ret_message,
 	struct cmsghdr *c;
 	long r;
 
+	memset(&control, 0, sizeof(control));
 	do {
 		r = tmem_sys(SYS_recvmsg, fd, &msg, MSG_CMSG_CLOEXEC);
 	} while (r == -EINTR);

@@ -154,6 +154,7 @@ struct tmem_pager {
 	uint32_t hand_leaf;    /* the clock's hand */
 	uint32_t hand_word;
 	uint32_t hand_bit;
+	uint32_t hand_rounds;
 
 	/* Outside the lock, but must be 0 for some steps. */
 	_Atomic uint32_t nr_storing; /* evictors between two holds of lock */

@@ -40,7 +40,7 @@ __attribute__((noinline)) static long clone_to(unsigned long flags, void *stack,
 	register long r10 __asm__("r10") = 0;
 
 	*--sp = arg;
-	*--sp = (void *)(uintptr_t)fn;
+	*--sp = tmem_sys_pointer((uintptr_t)fn);
 	__asm__ volatile("syscall\n\t"
 			 "test %%rax, %%rax\n\t"
 			 "jnz 1f\n\t"

@@ -96,17 +96,17 @@ static void collect_excluded(struct scan *s)
 
 	s->nr_excluded = 0;
 	for (i = 0; i < pager->nr_own; i++)
-		exclude(s, (void *)(uintptr_t)pager->own[i].start,
+		exclude(s, tmem_sys_pointer(pager->own[i].start),
 			pager->own[i].end - pager->own[i].start);
 	for (i = 0; i < pager->nr_left_out; i++)
-		exclude(s, (void *)(uintptr_t)pager->left_out[i].start,
+		exclude(s, tmem_sys_pointer(pager->left_out[i].start),
 			pager->left_out[i].end - pager->left_out[i].start);
 	exclude(s, __bss_start, (size_t)(_end - __bss_start));
 	tmem_store_for_each_mapping(pager->store, exclude, s);
 	if (pager->swapfile)
 		tmem_swapfile_for_each_mapping(pager->swapfile, exclude, s);
 	tmem_frontswap_for_each_mapping(pager->frontswap, exclude, s);
-	exclude(s, pager->table.l1, TABLE_L1 * sizeof(*pager->table.l1));
+	exclude(s, pager->table.l1, TABLE_L1 * sizeof(void *));
 	tmem_table_for_each_mapping(&pager->table, exclude, s);
 	sort_ranges(s->excluded, s->nr_excluded);
 }
@@ -182,19 +182,16 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 						 tmem_vpn(end));
 		return;
 	}
-	tmem_sys_madvise((void *)(uintptr_t)start, end - start,
-			 MADV_NOHUGEPAGE);
+	tmem_sys_madvise(tmem_sys_pointer(start), end - start, MADV_NOHUGEPAGE);
 	discover(s, start, end);
 }
 
 static void add_piece(struct scan *s, uint64_t start, uint64_t end)
 {
-	struct tmem_range *last = s->nr_runs ? &s->runs[s->nr_runs - 1] : NULL;
-
 	if (start >= end)
 		return;
-	if (last && last->end == start)
-		last->end = end;
+	if (s->nr_runs && s->runs[s->nr_runs - 1].end == start)
+		s->runs[s->nr_runs - 1].end = end;
 	else if (s->nr_runs < MAX_RUNS)
 		s->runs[s->nr_runs++] = (struct tmem_range){ start, end };
 }
@@ -340,7 +337,7 @@ static bool arm(struct tmem_pager *pager)
 	tmem_lock_acquire(&pager->lock);
 	ok = !atomic_load(&pager->fork_mode) &&
 	     tmem_frames_register(pager) == 0 &&
-	     register_range(pager, bell, bell + 2 * TMEM_PAGE_SIZE) == 0;
+	     register_range(pager, bell, bell + 2ul * TMEM_PAGE_SIZE) == 0;
 	if (ok)
 		atomic_store(&pager->armed, 1);
 	tmem_lock_release(&pager->lock);

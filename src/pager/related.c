@@ -61,7 +61,7 @@ static unsigned collect_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 		if (pager->unshare_leaf >= table->nr_leaves)
 			pager->unshare_leaf = 0;
 		leaf = tmem_table_leaf(table, pager->unshare_leaf);
-		if (leaf->base == UINT64_MAX || leaf->way == LEAF_WAY_NONE)
+		if (leaf->base == UINT64_MAX)
 			continue;
 		for (i = 0; i < LEAF_PAGES && nr < UNSHARE_BATCH; i++)
 			if (leaf->resident[i / 64] >> i % 64 & 1 &&

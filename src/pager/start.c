@@ -106,7 +106,8 @@ static int open_files(struct tmem_pager *pager)
 static int open_store(struct tmem_pager *pager)
 {
 	/* A page as it is frees nothing here; the swap file takes it. */
-	struct tmem_store_options so = { .limit_bytes = atomic_load(&pager->tree->limit_bytes),
+	struct tmem_store_options so = { .limit_bytes = atomic_load(
+						 &pager->tree->limit_bytes),
 					 .no_raw = 1 };
 	struct tmem_frontswap_options fo = { 0 };
 	struct tmem_swapdev device = { 0 };
@@ -212,7 +213,7 @@ static int take_over(struct tmem_pager *pager)
 	atomic_store(&pager->deferred->nr, 0);
 	tmem_event_forget_noted_locked(pager, (void *)pager->doorbell);
 	tmem_lock_release(&pager->lock);
-	tmem_sys_madvise(pager->doorbell, 2 * TMEM_PAGE_SIZE, MADV_DONTNEED);
+	tmem_sys_madvise(pager->doorbell, 2ul * TMEM_PAGE_SIZE, MADV_DONTNEED);
 	atomic_store(&pager->armed, 0);
 	tmem_region_adopt(pager);
 	return 0;
@@ -314,18 +315,18 @@ static int plan_handlers(struct tmem_pager *pager)
 		h->cpu = (int)cpu;
 		h->loading = TABLE_NO_HANDLE;
 		h->block = tmem_process_block(pager);
-		h->page = tmem_pager_map(pager, 2 * TMEM_PAGE_SIZE);
+		h->page = tmem_pager_map(pager, 2ul * TMEM_PAGE_SIZE);
 		if (!h->block || !h->page)
 			return -ENOMEM;
 		h->page2 = h->page + TMEM_PAGE_SIZE;
 	}
-	pager->spare_page = tmem_pager_map(pager, 3 * TMEM_PAGE_SIZE);
+	pager->spare_page = tmem_pager_map(pager, 3ul * TMEM_PAGE_SIZE);
 	pager->gate_block = tmem_process_block(pager);
 	pager->ticker_block = tmem_process_block(pager);
 	if (!pager->spare_page || !pager->gate_block || !pager->ticker_block)
 		return -ENOMEM;
 	pager->gate_page = pager->spare_page + TMEM_PAGE_SIZE;
-	pager->ticker_page = pager->spare_page + 2 * TMEM_PAGE_SIZE;
+	pager->ticker_page = pager->spare_page + 2ul * TMEM_PAGE_SIZE;
 	return 0;
 }
 
@@ -336,7 +337,7 @@ static int plan(struct tmem_pager *pager)
 	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
 	tmem_process_measure(pager);
 	pager->gate.child_uffd = -1;
-	pager->doorbell = tmem_pager_map(pager, 2 * TMEM_PAGE_SIZE);
+	pager->doorbell = tmem_pager_map(pager, 2ul * TMEM_PAGE_SIZE);
 	pager->deferred = tmem_pager_map(pager, sizeof(*pager->deferred));
 	if (!pager->doorbell || !pager->deferred)
 		return -ENOMEM;
@@ -436,7 +437,7 @@ __attribute__((constructor)) static void start(void)
 		(uintptr_t)pager,
 		((uintptr_t)pager + sizeof(*pager) + 4095) & ~4095ull
 	};
-	strcpy(pager->tree_name, name);
+	memcpy(pager->tree_name, name, strlen(name) + 1);
 	pager->slot_nr = TMEM_TREE_NO_SLOT;
 	pager->program_pid = (int)tmem_sys(SYS_getpid);
 	read_comm(pager);

@@ -25,8 +25,8 @@ int tmem_table_init(struct tmem_table *table)
 {
 	memset(table, 0, sizeof(*table));
 	table->free_leaf = TABLE_NO_LEAF;
-	table->l1 = map_bytes(table, TABLE_L1 * sizeof(*table->l1));
-	table->chunks = map_bytes(table, TABLE_CHUNKS * sizeof(*table->chunks));
+	table->l1 = map_bytes(table, TABLE_L1 * sizeof(void *));
+	table->chunks = map_bytes(table, TABLE_CHUNKS * sizeof(void *));
 	return table->l1 && table->chunks ? 0 : -ENOMEM;
 }
 
@@ -215,33 +215,35 @@ void tmem_table_walk(struct tmem_table *table, uint64_t start, uint64_t end,
 	}
 }
 
+static void unpin_in_leaf(struct tmem_leaf *l, uint64_t vpn, uint64_t end)
+{
+	for (; vpn < end; vpn++) {
+		uint32_t i = (uint32_t)(vpn % LEAF_PAGES);
+		uint64_t bit = 1ull << i % 64;
+
+		if (l->pinned[i / 64] & bit) {
+			l->pinned[i / 64] &= ~bit;
+			l->nr_used--;
+		}
+	}
+}
+
 void tmem_table_unpin(struct tmem_table *table, uint64_t start, uint64_t end)
 {
-	uint64_t vpn = start;
+	uint64_t vpn = start, next;
 
-	while (vpn < end) {
-		uint64_t next = (vpn | (LEAF_PAGES - 1)) + 1;
-		uint32_t *slot = directory(table, vpn);
+	for (; vpn < end; vpn = next) {
+		const uint32_t *slot = directory(table, vpn);
 
-		if (!slot) {
+		next = (vpn | (LEAF_PAGES - 1)) + 1;
+		if (!slot) /* nothing in these 16 GiB */
 			next = ((vpn >> LEAF_SHIFT) / TABLE_L2 + 1) * TABLE_L2
 			       << LEAF_SHIFT;
-		} else if (*slot) {
-			uint32_t nr = *slot - 1;
-			struct tmem_leaf *l = tmem_table_leaf(table, nr);
-
-			for (; vpn < next && vpn < end; vpn++) {
-				uint32_t i = (uint32_t)(vpn % LEAF_PAGES);
-				uint64_t bit = 1ull << i % 64;
-
-				if (l->pinned[i / 64] & bit) {
-					l->pinned[i / 64] &= ~bit;
-					l->nr_used--;
-				}
-			}
-			free_leaf_if_empty(table, nr);
-		}
-		vpn = next;
+		if (!slot || !*slot)
+			continue;
+		unpin_in_leaf(tmem_table_leaf(table, *slot - 1), vpn,
+			      next < end ? next : end);
+		free_leaf_if_empty(table, *slot - 1);
 	}
 }
 
@@ -252,7 +254,7 @@ void tmem_table_for_each_mapping(const struct tmem_table *table,
 {
 	uint32_t i;
 
-	fn(arg, table->chunks, TABLE_CHUNKS * sizeof(*table->chunks));
+	fn(arg, table->chunks, TABLE_CHUNKS * sizeof(void *));
 	for (i = 0; i * TABLE_CHUNK < table->nr_leaves; i++)
 		fn(arg, table->chunks[i],
 		   TABLE_CHUNK * sizeof(struct tmem_leaf));

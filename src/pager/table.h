@@ -51,11 +51,10 @@ enum {
 #define TABLE_NO_HANDLE	 UINT32_MAX
 #define TABLE_NO_LEAF	 UINT32_MAX
 
-/* How a leaf's pages can be moved out: see move.h. */
+/* Into which frames the clock now moves a leaf's pages: evict.c. */
 enum tmem_leaf_way {
 	LEAF_WAY_RW = 0,
-	LEAF_WAY_RWX,
-	LEAF_WAY_NONE
+	LEAF_WAY_RWX
 };
 
 struct tmem_leaf {
@@ -67,6 +66,8 @@ struct tmem_leaf {
 	uint64_t resident[LEAF_WORDS];
 	uint64_t young[LEAF_WORDS]; /* spare once, then clear */
 	uint64_t pinned[LEAF_WORDS];
+	uint64_t odd[LEAF_WORDS];   /* not into read-write frames */
+	uint64_t never[LEAF_WORDS]; /* nor into executable ones */
 	uint32_t entry[LEAF_PAGES];
 };
 

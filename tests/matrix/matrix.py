@@ -257,7 +257,7 @@ def openssl(lines):
 ROWS = {
     # a sample, for `make check`
     "python-dicts-small": python_row(programs.PYTHON_DICTS, 60000),
-    "perl-small": perl(100000),
+    "perl-small": perl(30000),
     "sort-small": sort(100000),
     "churn-small": churn(100, 4, 8),
     # all of it
@@ -274,7 +274,7 @@ ROWS = {
                         "zero-one"),
     "churn": churn(300, 6, 20),
     "churn-jemalloc": churn(150, 4, 12, preload="libjemalloc.so.2"),
-    "perl": perl(400000),
+    "perl": perl(100000),
     "node": node(250000),
     "java": java(400000),
     "openssl": openssl(2000000),

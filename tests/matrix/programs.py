@@ -109,7 +109,7 @@ PRAGMA integrity_check;
 PERL = r"""
 use strict; use warnings; use Digest::SHA;
 my $n = shift; my %h; my @a;
-sub value { my $i = shift; return ("line $i of many; " x (1 + $i % 30)) . $i * 7919 }
+sub value { my $i = shift; return ("line $i of many; " x (40 + $i % 120)) . $i * 7919 }
 for my $i (0 .. $n - 1) { $h{"k$i"} = value($i); push @a, [$i, "x$i" x 4]; }
 my $x = 1;
 for (1 .. $n / 4) {
