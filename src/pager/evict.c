@@ -358,7 +358,7 @@ static void write_done(struct tmem_swapdev_request *request, int result)
 
 /* Queues a refused page for the swap file, if there is one with room. */
 static void queue_write(struct tmem_pager *pager, struct tmem_frame *f,
-			uint8_t *page)
+			void *page)
 {
 	int r;
 

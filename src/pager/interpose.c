@@ -289,21 +289,21 @@ EXPORT int execle(const char *path, const char *arg, ...)
 }
 
 EXPORT int posix_spawn(pid_t *pid, const char *path,
-		       const posix_spawn_file_actions_t *actions,
-		       const posix_spawnattr_t *attr, char *const argv[],
+		       const posix_spawn_file_actions_t *file_actions,
+		       const posix_spawnattr_t *attrp, char *const argv[],
 		       char *const envp[])
 {
 	tell(AT_FDCWD, path, envp);
-	return real.posix_spawn(pid, path, actions, attr, argv, envp);
+	return real.posix_spawn(pid, path, file_actions, attrp, argv, envp);
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file,
-			const posix_spawn_file_actions_t *actions,
-			const posix_spawnattr_t *attr, char *const argv[],
+			const posix_spawn_file_actions_t *file_actions,
+			const posix_spawnattr_t *attrp, char *const argv[],
 			char *const envp[])
 {
 	tell_path(file, envp);
-	return real.posix_spawnp(pid, file, actions, attr, argv, envp);
+	return real.posix_spawnp(pid, file, file_actions, attrp, argv, envp);
 }
 
 static void ask_for_range(enum tmem_gate_command command, uintptr_t start,
@@ -319,13 +319,13 @@ static void ask_for_range(enum tmem_gate_command command, uintptr_t start,
 	tmem_gate_end(pager);
 }
 
-EXPORT int madvise(void *addr, size_t length, int advice)
+EXPORT int madvise(void *addr, size_t len, int advice)
 {
 	if (advice == MADV_WIPEONFORK)
-		ask_for_range(GATE_LEAVE_OUT, (uintptr_t)addr, length);
+		ask_for_range(GATE_LEAVE_OUT, (uintptr_t)addr, len);
 	else if (advice == MADV_GUARD_INSTALL)
-		tmem_sys(SYS_madvise, addr, length, MADV_DONTNEED);
-	return libc_result(tmem_sys(SYS_madvise, addr, length, advice));
+		tmem_sys(SYS_madvise, addr, len, MADV_DONTNEED);
+	return libc_result(tmem_sys(SYS_madvise, addr, len, advice));
 }
 
 EXPORT int mlockall(int flags)

@@ -64,7 +64,7 @@ void tmem_process_measure(struct tmem_pager *pager)
 {
 	uintptr_t fs = (uintptr_t)__builtin_thread_pointer();
 	uintptr_t low = (uintptr_t)&errno;
-	const struct tcb *tcb = (const struct tcb *)fs;
+	const struct tcb *tcb = tmem_sys_pointer(fs);
 
 	if ((uintptr_t)&tmem_lock_ranks_held < low)
 		low = (uintptr_t)&tmem_lock_ranks_held;

@@ -268,7 +268,7 @@ ROWS = {
     "sqlite": sqlite(700000),
     "gcc": gcc(1200),
     "sort": sort(300000),
-    "xz": xz(120000),
+    "xz": xz(60000),
     "stress-ng": stress("flip", "galpat-0", "gray", "incdec", "modulo-x",
                         "move-inv", "rand-set", "ror", "swap", "walk-1d",
                         "zero-one"),
