@@ -93,8 +93,6 @@ static pid_t fork_by(pid_t (*function)(void))
 	int error;
 
 	if (!function)
-		find_real();
-	if (!function)
 		return libc_result(-ENOSYS);
 	if (!pager || !tmem_gate_begin(pager))
 		return function();
@@ -348,5 +346,8 @@ EXPORT int pthread_mutex_init(pthread_mutex_t *mutex,
 	if (attr && real.getrobust && real.getrobust(attr, &robust) == 0 &&
 	    robust == PTHREAD_MUTEX_ROBUST)
 		ask_for_range(GATE_PIN, (uintptr_t)mutex, sizeof(*mutex));
+	/* An allocator may come here before any constructor has run. */
+	if (!real.mutex_init)
+		find_real();
 	return real.mutex_init(mutex, attr);
 }
