@@ -109,24 +109,34 @@ void tmem_budget_after_fault(struct tmem_handler *me)
 void tmem_budget_reclaim(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
-	int64_t grant = grant_pages(pager), reserve = reserve_pages(grant);
-	int64_t usage = tmem_budget_usage_pages(pager);
-	struct sched_param fifo = { .sched_priority = 1 }, none = { 0 };
+	int64_t grant = grant_pages(pager);
+	struct sched_param none = { 0 };
 	uint64_t one = 1;
-	bool raised;
 
-	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode) ||
-	    usage <= grant || stuck(pager))
-		return;
-	/* If the program outruns us, we go first until it fits again. */
-	raised = usage > grant + reserve && !pager->rt_priority &&
-		 tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &fifo) == 0;
-	evict_down(me, grant - reserve / 2, RECLAIM_MAX);
-	if (raised)
-		tmem_sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
-	/* Faults first, then the rest. */
-	if (tmem_budget_usage_pages(pager) > grant)
+	if (atomic_load(&pager->armed) && !atomic_load(&pager->fork_mode) &&
+	    !stuck(pager) && tmem_budget_usage_pages(pager) > grant) {
+		evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX);
+		/* Faults first, then the rest. */
 		tmem_sys(SYS_write, me->kick_fd, &one, sizeof(one));
+	} else if (atomic_exchange(&me->urged, 0)) {
+		tmem_sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
+	}
+}
+
+/* The program outruns us: the handlers go first until it fits again. */
+static void urge_handlers(struct tmem_pager *pager)
+{
+	struct sched_param fifo = { .sched_priority = 1 };
+	unsigned i;
+
+	for (i = 0; i < pager->nr_handlers && !pager->rt_priority; i++) {
+		struct tmem_handler *h = &pager->handlers[i];
+
+		if (tmem_sys(SYS_sched_setscheduler, h->tid, SCHED_FIFO,
+			     &fifo) == 0)
+			atomic_store(&h->urged, 1);
+	}
+	tmem_serve_kick(pager);
 }
 
 void tmem_budget_full(struct tmem_pager *pager)
@@ -314,7 +324,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	grant = grant_pages(pager);
 	limit_store(pager, grant);
 	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager))
-		tmem_serve_kick(pager);
+		urge_handlers(pager);
 	if (pager->full_seen) {
 		pager->full_seen = false;
 		tmem_link_swap_full(pager);

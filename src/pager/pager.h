@@ -74,8 +74,9 @@ struct tmem_handler {
 	unsigned nr;
 	int cpu; /* -1: not pinned */
 	int tid;
-	int kick_fd; /* eventfd: look around and evict */
-	void *block; /* stack and thread block */
+	int kick_fd;		/* eventfd: look around and evict */
+	_Atomic uint32_t urged; /* SCHED_FIFO until the budget holds */
+	void *block;		/* stack and thread block */
 	/* The page being loaded, so that an event can call the load off. */
 	uint32_t loading; /* handle, or TABLE_NO_HANDLE */
 	uint32_t load_offset;

@@ -31,7 +31,7 @@ import redis_job  # noqa: E402
 MIB = 1 << 20
 SKIP = 77
 SMALLEST = 20 * MIB
-TIMEOUT = 280
+TIMEOUT = 840   # a test's own may come first
 PYTHON = "/usr/bin/python3"
 
 
@@ -85,6 +85,9 @@ class Place:
             os.killpg(child.pid, signal.SIGKILL)
             child.communicate()
             raise Failure("still running after %d s" % timeout) from None
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)    # we are ended ourselves
+            raise
         finally:
             self.peak = max(self.peak, child.sampler.stop())
         if child.returncode != 0:
@@ -358,6 +361,7 @@ def main():
         p.error("--tmem PATH is needed")
     options.tmem = os.path.abspath(options.tmem)
     options.churn = options.churn and os.path.abspath(options.churn)
+    signal.signal(signal.SIGTERM, lambda n, _: sys.exit(128 + n))
     try:
         run_row(options.row, options)
     except (Failure, redis_job.Failure) as f:
