@@ -86,6 +86,17 @@ static inline long tmem_sys_futex_wake(const void *word, int nr)
 	return tmem_sys(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr);
 }
 
+/*
+ * Lets others run, those of lower priority too: a yield would not, and who
+ * waits for one of them at real-time priority would wait for ever.
+ */
+static inline void tmem_sys_pause(void)
+{
+	struct timespec ts = { 0, 20000 };
+
+	tmem_sys(SYS_nanosleep, &ts, 0);
+}
+
 /* Monotonic time in nanoseconds. */
 static inline uint64_t tmem_sys_now_ns(void)
 {

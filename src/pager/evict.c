@@ -315,6 +315,8 @@ static void put_back_locked(struct tmem_pager *pager,
 		/* The event that waits may be about this very page. */
 		if (r == -EAGAIN && tmem_event_read_locked(pager, &addr) == 1)
 			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
+		if (r == -EAGAIN)
+			tmem_sys_pause();
 	}
 	if (!f->gone) {
 		tmem_table_set(&pager->table, f->handle, PAGE_RESIDENT, 0);

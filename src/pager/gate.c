@@ -92,7 +92,7 @@ static void settle(struct tmem_pager *pager)
 			busy |= pager->frames.group[i].nr_used != 0;
 		tmem_lock_release(&pager->lock);
 		if (busy)
-			tmem_sys(SYS_sched_yield);
+			tmem_sys_pause();
 	} while (busy);
 }
 

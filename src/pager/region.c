@@ -293,7 +293,7 @@ static int parse_maps(struct scan *s)
 static void wait_for_evictors(struct tmem_pager *pager)
 {
 	while (atomic_load(&pager->nr_storing))
-		tmem_sys(SYS_sched_yield);
+		tmem_sys_pause();
 }
 
 static void scan(struct tmem_pager *pager, bool adopt)

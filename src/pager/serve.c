@@ -297,7 +297,7 @@ static void load(struct tmem_handler *me, uint64_t vpn)
 		tmem_lock_release(&pager->lock);
 		if (a != ANSWER_AGAIN)
 			break;
-		tmem_sys(SYS_sched_yield);
+		tmem_sys_pause();
 	}
 	atomic_fetch_sub(&pager->nr_loading, 1);
 }
@@ -330,7 +330,7 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 		tmem_lock_release(&pager->lock);
 		if (a != ANSWER_AGAIN)
 			break;
-		tmem_sys(SYS_sched_yield);
+		tmem_sys_pause();
 	}
 	if (a == ANSWER_LOAD)
 		load(me, vpn);
@@ -383,7 +383,7 @@ bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch)
 		tmem_lock_release(&pager->lock);
 		if (a == ANSWERED)
 			return state < PAGE_STORED;
-		tmem_sys(SYS_sched_yield);
+		tmem_sys_pause();
 	}
 }
 
