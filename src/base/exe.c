@@ -60,7 +60,7 @@ static enum tmem_exe_kind classify_loader(const char *path)
 static enum tmem_exe_kind classify_elf(int fd, char *buf, long len)
 {
 	Elf64_Ehdr header;
-	Elf64_Phdr ph;
+	Elf64_Phdr ph = { 0 };
 	unsigned i;
 
 	if (len < (long)sizeof(header))
@@ -149,7 +149,7 @@ enum tmem_exe_kind tmem_exe_classify_at(int dir_fd, const char *path)
 {
 	char buf[LINE_BYTES];
 	enum tmem_exe_kind kind;
-	struct stat st;
+	struct stat st = { 0 };
 	long fd, len, r;
 	int i;
 

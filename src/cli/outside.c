@@ -76,7 +76,8 @@ static void count(struct tmem_keeper *k, pid_t pid, const char *comm,
 	}
 	o = &k->outside[k->nr_outside_kinds++];
 	for (j = 0; j < sizeof(o->comm) - 1 && comm[j]; j++)
-		o->comm[j] = comm[j] < ' ' || comm[j] > '~' ? '?' : comm[j];
+		o->comm[j] =
+			(char)(comm[j] < ' ' || comm[j] > '~' ? '?' : comm[j]);
 	o->comm[j] = '\0';
 	o->reason = reason;
 	o->count = 1;

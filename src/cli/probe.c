@@ -25,9 +25,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-enum {
-	PAGE = 4096
-};
+#define PAGE ((size_t)4096)
 
 static void good(struct tmem_probe *p, const char *detail)
 {
@@ -277,7 +275,7 @@ static void probe_io_uring(struct tmem_probe *p)
 	}
 }
 
-void tmem_probe_all(struct tmem_probe *p)
+void tmem_probe_all(struct tmem_probe *ret_probes)
 {
 	static const struct {
 		const char *name;
@@ -294,6 +292,7 @@ void tmem_probe_all(struct tmem_probe *p)
 		[TMEM_PROBE_KCMP] = { "kcmp", false },
 		[TMEM_PROBE_IO_URING] = { "io_uring", false },
 	};
+	struct tmem_probe *p = ret_probes;
 	uint64_t features = 0;
 	int fd, i;
 

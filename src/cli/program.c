@@ -47,7 +47,7 @@ static enum tmem_exe_kind find_in_path(const char *name, char *ret_path)
 		if (n < (int)sizeof(path)) {
 			switch (look(path)) {
 			case TMEM_EXE_OK:
-				strcpy(ret_path, path);
+				memcpy(ret_path, path, (size_t)n + 1);
 				return TMEM_EXE_OK;
 			case TMEM_EXE_DENIED:
 				result = TMEM_EXE_DENIED;
@@ -72,7 +72,7 @@ enum tmem_exe_kind tmem_program_find(const char *name, char *ret_path)
 		return find_in_path(name, ret_path);
 	kind = look(name);
 	if (kind == TMEM_EXE_OK)
-		strcpy(ret_path, name);
+		memcpy(ret_path, name, strlen(name) + 1);
 	return kind;
 }
 

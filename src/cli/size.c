@@ -34,7 +34,7 @@ static int parse_unit(const char *text, uint64_t *ret_unit)
 		at = text + 1;
 		if ((*text | 0x20) != (letters[i] | 0x20))
 			continue;
-		if (*at && strcasecmp(at, "iB"))
+		if (*at && strcasecmp(at, "iB") != 0)
 			return -EINVAL;
 		*ret_unit = 1ull << (10 * (i + 1));
 		return 0;

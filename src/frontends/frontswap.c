@@ -36,6 +36,12 @@ static size_t self_bytes(void)
 	       ~(size_t)(TMEM_PAGE_SIZE - 1);
 }
 
+/* The struct and the buffers behind it. */
+static size_t mapped_bytes(void)
+{
+	return self_bytes() + (size_t)TMEM_FS_MOVES * TMEM_PAGE_SIZE;
+}
+
 static size_t bits_bytes(const struct tmem_fs_swap_type *t)
 {
 	return (t->nr_pages + 63) / 64 * sizeof(uint64_t);
@@ -354,7 +360,7 @@ void tmem_frontswap_invalidate_area(struct tmem_frontswap *fs, unsigned type)
 int tmem_frontswap_open(const struct tmem_frontswap_options *options,
 			struct tmem_frontswap **ret_fs)
 {
-	size_t bytes = self_bytes() + TMEM_FS_MOVES * TMEM_PAGE_SIZE;
+	size_t bytes = mapped_bytes();
 	struct tmem_frontswap *fs =
 		tmem_sys_map_anon(bytes, PROT_READ | PROT_WRITE);
 	int r;
@@ -371,7 +377,8 @@ int tmem_frontswap_open(const struct tmem_frontswap_options *options,
 		tmem_lock_init(&fs->stripes[i], TMEM_RANK_FRONTSWAP);
 	for (unsigned i = 0; i < TMEM_FS_MOVES; i++) {
 		fs->moves[i].type = TMEM_FRONTSWAP_MAX_TYPES;
-		fs->moves[i].request.page = fs->buffers + i * TMEM_PAGE_SIZE;
+		fs->moves[i].request.page =
+			fs->buffers + (size_t)i * TMEM_PAGE_SIZE;
 	}
 	r = fs->backend.ops->pool_create(fs->backend.self, &fs->pool);
 	if (r != 0) {
@@ -389,7 +396,7 @@ void tmem_frontswap_close(struct tmem_frontswap *fs)
 	for (unsigned type = 0; type < TMEM_FRONTSWAP_MAX_TYPES; type++)
 		tmem_frontswap_invalidate_area(fs, type);
 	fs->backend.ops->pool_destroy(fs->backend.self, fs->pool);
-	tmem_sys_unmap(fs, self_bytes() + TMEM_FS_MOVES * TMEM_PAGE_SIZE);
+	tmem_sys_unmap(fs, mapped_bytes());
 }
 
 static int init_locked(struct tmem_frontswap *fs, unsigned type,
@@ -474,7 +481,7 @@ void tmem_frontswap_for_each_mapping(const struct tmem_frontswap *fs,
 						size_t bytes),
 				     void *arg)
 {
-	fn(arg, (void *)fs, self_bytes() + TMEM_FS_MOVES * TMEM_PAGE_SIZE);
+	fn(arg, (void *)fs, mapped_bytes());
 	for (unsigned type = 0; type < TMEM_FRONTSWAP_MAX_TYPES; type++) {
 		const struct tmem_fs_swap_type *t = &fs->types[type];
 

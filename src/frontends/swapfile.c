@@ -141,7 +141,7 @@ static void set_up_direct(struct tmem_swapfile *f)
 static int set_size(int fd, uint64_t bytes)
 {
 	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
-	struct stat st;
+	struct stat st = { 0 };
 	uint64_t size;
 	long r = tmem_sys(SYS_fstat, fd, &st);
 

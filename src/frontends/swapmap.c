@@ -56,6 +56,7 @@
 
 enum {
 	VERSION = 1,
+	BLOCK_SLOTS = TMEM_PAGE_SIZE * 8, /* their bits fill a page */
 	CHUNK = TMEM_SWAPMAP_CHUNK,
 	NOBODY = TMEM_SWAPMAP_NOBODY,
 	BUSY = 0x8000,
@@ -162,7 +163,7 @@ int tmem_swapmap_create(uint64_t max_pages, unsigned max_users)
 /* 0 if the descriptor is a slot map that is as long as it says. */
 static int read_header(int fd, struct tmem_swapmap_header *ret_header)
 {
-	struct tmem_swapmap_header header;
+	struct tmem_swapmap_header header = { 0 };
 	long r = tmem_sys(SYS_pread64, fd, &header, sizeof(header), 0);
 
 	if (r < 0)
@@ -633,9 +634,9 @@ int64_t tmem_swapmap_trim(int map_fd, int file_fd)
 static int count_bits(const struct tmem_swapmap *map, int fd, uint64_t first,
 		      uint16_t *counts)
 {
-	uint8_t block[TMEM_PAGE_SIZE];
+	uint8_t block[BLOCK_SLOTS / 8] = { 0 };
 
-	memset(counts, 0, sizeof(*counts) * sizeof(block) * 8);
+	memset(counts, 0, BLOCK_SLOTS * sizeof(*counts));
 	for (unsigned user = 0; user < map->header->max_users; user++) {
 		long r = tmem_sys(SYS_pread64, fd, block, sizeof(block),
 				  bits_offset(map->capacity) +
@@ -644,7 +645,7 @@ static int count_bits(const struct tmem_swapmap *map, int fd, uint64_t first,
 
 		if (r != (long)sizeof(block))
 			return r < 0 ? (int)r : -EIO;
-		for (unsigned i = 0; i < sizeof(block) * 8; i++)
+		for (unsigned i = 0; i < BLOCK_SLOTS; i++)
 			counts[i] += block[i / 8] >> (i % 8) & 1;
 	}
 	return 0;
@@ -654,7 +655,7 @@ static int count_bits(const struct tmem_swapmap *map, int fd, uint64_t first,
 static void check_block(const struct tmem_swapmap *map, uint64_t first,
 			const uint16_t *counts, uint64_t *used, int64_t *leaked)
 {
-	for (uint64_t i = 0; i < TMEM_PAGE_SIZE * 8; i++) {
+	for (uint64_t i = 0; i < BLOCK_SLOTS; i++) {
 		uint16_t word, refs;
 
 		if (first + i >= map->capacity)
@@ -670,7 +671,7 @@ static void check_block(const struct tmem_swapmap *map, uint64_t first,
 
 int64_t tmem_swapmap_check(int map_fd)
 {
-	const size_t bytes = TMEM_PAGE_SIZE * 8 * sizeof(uint16_t);
+	const size_t bytes = BLOCK_SLOTS * sizeof(uint16_t);
 	struct tmem_swapmap map;
 	uint64_t used = 0;
 	int64_t leaked = 0;
@@ -685,7 +686,7 @@ int64_t tmem_swapmap_check(int map_fd)
 		return -ENOMEM;
 	}
 	for (uint64_t slot = 0; slot < high_slots(&map) && r == 0;
-	     slot += TMEM_PAGE_SIZE * 8) {
+	     slot += BLOCK_SLOTS) {
 		r = count_bits(&map, map_fd, slot, counts);
 		if (r == 0)
 			check_block(&map, slot, counts, &used, &leaked);
