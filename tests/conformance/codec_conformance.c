@@ -39,7 +39,7 @@ static void dirty_scratch(void)
 static void what_goes_in_comes_out(void)
 {
 	_Alignas(8) char page[PAGE];
-	char out[OUT], back[PAGE + 2 * GUARD];
+	char out[OUT], back[PAGE + 2ul * GUARD];
 	unsigned n, accepted = 0;
 	uint64_t i;
 

@@ -364,7 +364,7 @@ static void close_ends_what_is_in_flight(void)
 {
 	struct write *w[DEPTH];
 
-	for (unsigned i = 0; i < DEPTH; i++) {
+	for (uint64_t i = 0; i < DEPTH; i++) {
 		w[i] = write_new(i * 3, i);
 		CHECK_EQ(queue(w[i]), 0);
 	}
@@ -374,6 +374,19 @@ static void close_ends_what_is_in_flight(void)
 		write_free(w[i]);
 	}
 	dev = way->open(way);
+}
+
+/* A new write in the place of an older one, if there is one. */
+static void write_next(struct write **w, uint64_t offset, uint64_t tag)
+{
+	if (*w) {
+		wait_for(*w);
+		CHECK_EQ((*w)->result, 0);
+		write_free(*w);
+	}
+	*w = write_new(offset, tag);
+	while (queue(*w) == -EAGAIN)
+		dev.ops->reap(dev.self, true);
 }
 
 /* Random writes, discards and reads against an array of tags. */
@@ -389,14 +402,7 @@ static void random_operations(void)
 		uint64_t r = rng_below(&rng, 10);
 
 		if (r < 5 && (nr < CAPACITY / 2 || tags[o])) {
-			if (w[i]) {
-				wait_for(w[i]);
-				CHECK_EQ(w[i]->result, 0);
-				write_free(w[i]);
-			}
-			w[i] = write_new(o, step);
-			while (queue(w[i]) == -EAGAIN)
-				dev.ops->reap(dev.self, true);
+			write_next(&w[i], o, step);
 			nr += tags[o] == 0;
 			tags[o] = step;
 		} else if (r < 7) {
@@ -440,8 +446,8 @@ static void *work(void *arg)
 	struct worker *me = arg;
 	struct rng rng = { me->number };
 
-	for (unsigned i = 0; i < 400; i++) {
-		uint64_t o = me->number * 10 + rng_below(&rng, 10);
+	for (uint64_t i = 0; i < 400; i++) {
+		uint64_t o = me->number * 10ul + rng_below(&rng, 10);
 		struct write *w = write_new(o, i * 10 + me->number);
 
 		while (dev.ops->write(dev.self, &w->request) == -EAGAIN)

@@ -63,7 +63,7 @@ static struct tmem_tree *tree;
 static struct tmem_tree_slot *slot;
 static volatile sig_atomic_t caught[65];
 
-static void die(const char *what)
+static _Noreturn void die(const char *what)
 {
 	fprintf(stderr, "fake pager: %s: %s\n", what, strerror(errno));
 	_exit(99);
@@ -106,7 +106,8 @@ static void connect_tree(void)
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	size_t len;
 
-	require(name != NULL, "no TMEM_TREE");
+	if (!name)
+		die("no TMEM_TREE");
 	len = strlen(name);
 	memcpy(a.sun_path + 1, name, len);
 	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -161,7 +162,7 @@ static void hello(int pid)
 	say_hello(pid, &m, fds, &nr);
 	errno = -m.result;
 	require(m.type == TMEM_TREE_WELCOME && m.result == 0, "welcome");
-	require(nr == __builtin_popcount(m.fds), "descriptors");
+	require(nr >= 2 && nr == __builtin_popcount(m.fds), "descriptors");
 	require(child_slot == TMEM_TREE_NO_SLOT || child_slot == m.slot,
 		"another slot");
 	tree = mmap(NULL, sizeof(*tree), PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -229,15 +230,21 @@ static void obey(void)
 
 static void count(const char *what)
 {
+	const struct {
+		const char *name;
+		_Atomic uint64_t *value;
+	} list[] = {
+#define COUNTER(name, unit, text) { #name, &slot->counters.name },
+#include "wire/counters.def"
+#undef COUNTER
+	};
 	const char *colon = strchr(what, ':');
 	uint64_t n = strtoull(colon + 1, NULL, 10);
 
-#define COUNTER(name, unit, text)                            \
-	if (!strncmp(what, #name, (size_t)(colon - what)) && \
-	    strlen(#name) == (size_t)(colon - what))         \
-		atomic_fetch_add(&slot->counters.name, n);
-#include "wire/counters.def"
-#undef COUNTER
+	for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++)
+		if (!strncmp(what, list[i].name, (size_t)(colon - what)) &&
+		    strlen(list[i].name) == (size_t)(colon - what))
+			atomic_fetch_add(list[i].value, n);
 }
 
 static void uffd(void)
@@ -423,7 +430,7 @@ static void start_child(bool with_slot)
 
 static bool do_numbers(const char *verb, char *value)
 {
-	uint64_t n = value ? strtoull(value, NULL, 10) : 0;
+	uint64_t n = strtoull(value, NULL, 10);
 
 	if (!strcmp(verb, "refused"))
 		refused(getpid(), (int)n);
@@ -454,7 +461,7 @@ static bool do_numbers(const char *verb, char *value)
 
 static bool do_waits(const char *verb, char *value)
 {
-	uint64_t n = value ? strtoull(value, NULL, 10) : 0;
+	uint64_t n = strtoull(value, NULL, 10);
 
 	if (!strcmp(verb, "wait-avail"))
 		while (atomic_load(&tree->avail_bytes) < (int64_t)n)
@@ -482,7 +489,7 @@ static bool do_waits(const char *verb, char *value)
 
 static bool do_signals(const char *verb, char *value)
 {
-	int sig = value ? atoi(value) : 0;
+	int sig = atoi(value);
 
 	if (!strcmp(verb, "catch"))
 		signal(sig, on_signal);
@@ -506,14 +513,13 @@ static void exec_rest(void)
 	die("exec");
 }
 
-static bool do_words(const char *verb, char *value)
+/* What the keeper gets to see. */
+static bool do_tree(const char *verb, char *value)
 {
-	if (!strcmp(verb, "hello"))
+	if (!strcmp(verb, "hello") || !strcmp(verb, "hello-there"))
 		hello(getpid());
 	else if (!strcmp(verb, "hello-for-parent"))
 		hello(getppid());
-	else if (!strcmp(verb, "hello-there"))
-		hello(getpid());
 	else if (!strcmp(verb, "stall"))
 		stall();
 	else if (!strcmp(verb, "check-no-target"))
@@ -535,7 +541,14 @@ static bool do_words(const char *verb, char *value)
 	else if (!strcmp(verb, "claim-all"))
 		while (claim() != TMEM_TREE_NO_SLOT)
 			;
-	else if (!strcmp(verb, "exec"))
+	else
+		return false;
+	return true;
+}
+
+static bool do_words(const char *verb, const char *value)
+{
+	if (!strcmp(verb, "exec"))
 		exec_rest();
 	else if (!strcmp(verb, "tree"))
 		printf("%s\n", getenv(TMEM_TREE_ENV));
@@ -561,8 +574,8 @@ static void run(void)
 	while (*argv) {
 		snprintf(word, sizeof(word), "%s", *argv++);
 		verb = word;
-		value = strchr(word, '=');
-		if (value)
+		value = word + strcspn(word, "=");
+		if (*value)
 			*value++ = '\0';
 		if (!strcmp(verb, "end"))
 			return;
@@ -572,8 +585,9 @@ static void run(void)
 			start_child(false);
 		else if (!strcmp(verb, "pager"))
 			start_pager();
-		else if (!do_words(verb, value) && !do_numbers(verb, value) &&
-			 !do_waits(verb, value) && !do_signals(verb, value))
+		else if (!do_tree(verb, value) && !do_words(verb, value) &&
+			 !do_numbers(verb, value) && !do_waits(verb, value) &&
+			 !do_signals(verb, value))
 			die(verb);
 	}
 }

@@ -142,7 +142,7 @@ static void threads(void)
 		start_epoch(epoch % 2 ? PROT_NONE : PROT_READ);
 		tt_pressure();
 		for (uintptr_t i = 0; i < NR_THREADS; i++)
-			thread[i] = tt_thread(racing_thread, (void *)i);
+			thread[i] = tt_thread(racing_thread, tt_argument(i));
 		for (unsigned i = 0; i < NR_THREADS; i++)
 			tt_join(thread[i]);
 		for (size_t nr = 0; nr < region.nr_pages; nr++)

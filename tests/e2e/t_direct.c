@@ -86,7 +86,7 @@ static void threads(void)
 	atomic_store(&stop, false);
 	pressure = tt_thread(presser, NULL);
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		thread[i] = tt_thread(exerciser, (void *)i);
+		thread[i] = tt_thread(exerciser, tt_argument(i));
 	for (unsigned i = 0; i < NR_THREADS; i++)
 		tt_join(thread[i]);
 	atomic_store(&stop, true);

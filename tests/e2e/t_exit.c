@@ -45,7 +45,7 @@ static void setup(unsigned nr_threads)
 	tt_region_fill(&region);
 	tt_pressure();
 	for (uintptr_t i = 0; i < nr_threads; i++)
-		tt_thread(faulting_thread, (void *)i);
+		tt_thread(faulting_thread, tt_argument(i));
 	while (atomic_load(&nr_running) < nr_threads)
 		sched_yield();
 	tt_region_verify_shuffled(&region);
@@ -80,7 +80,7 @@ static void leader(void)
 	setup(0);
 	atomic_store(&nr_to_end, NR_THREADS);
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		TT_ZERO(pthread_detach(tt_thread(last_thread, (void *)i)));
+		TT_ZERO(pthread_detach(tt_thread(last_thread, tt_argument(i))));
 	pthread_exit(NULL);
 }
 

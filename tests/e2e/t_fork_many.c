@@ -107,7 +107,7 @@ static void bomb(void)
 			tt_wait(pid[i % AT_ONCE]);
 		pid[i % AT_ONCE] = tt_fork();
 		if (!pid[i % AT_ONCE]) {
-			rng += 2 * i;
+			rng += 2ul * i;
 			region.bump = (uint16_t)(i + 2);
 			tt_region_work(&region, &rng, i % 200, 3);
 			_exit(0);

@@ -166,7 +166,7 @@ static unsigned fall(unsigned depth)
 
 	frame[0] = (unsigned char)depth;
 	frame[TT_PAGE - 1] = frame[0];
-	return depth < 1u << 20 ? fall(depth + 1) + frame[frame[0]] : 0;
+	return depth < 1u << 20 ? fall(depth + 1) + frame[0] : 0;
 }
 
 static void *falling_thread(void *argument)

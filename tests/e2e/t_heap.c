@@ -140,7 +140,7 @@ static void malloc_case(void)
 
 	make_slots();
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		thread[i] = tt_thread(malloc_thread, (void *)i);
+		thread[i] = tt_thread(malloc_thread, tt_argument(i));
 	for (unsigned i = 0; i < NR_THREADS; i++)
 		tt_join(thread[i]);
 	empty_slots();
@@ -182,9 +182,9 @@ static void trim(void)
 {
 	for (unsigned round = 0; round < 3; round++) {
 		make_slots();
-		malloc_thread((void *)(uintptr_t)(10 + round));
+		malloc_thread(tt_argument(10 + round));
 		malloc_trim(0);
-		malloc_thread((void *)(uintptr_t)(20 + round));
+		malloc_thread(tt_argument(20 + round));
 		empty_slots();
 		malloc_trim(0);
 	}

@@ -71,7 +71,7 @@ static void scattered(void)
 	reserve = mmap(NULL, NR_MAPS * (pages + 1) * TT_PAGE, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	TT_SYS(reserve == MAP_FAILED ? -1 : 0);
-	for (size_t i = 0; i < NR_MAPS * 3; i++) {
+	for (size_t i = 0; i < NR_MAPS * 3ul; i++) {
 		size_t k = i < NR_MAPS ? i : (tt_rand(&rng) >> 16) % NR_MAPS;
 		unsigned char *at = reserve + k * (pages + 1) * TT_PAGE;
 

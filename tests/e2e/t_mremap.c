@@ -186,6 +186,7 @@ static void pieces(void)
 
 	setup(30);
 	n = region.nr_pages / PIECE;
+	TT_ASSERT(n > 1);
 	content = tt_map(n * sizeof(*content)); /* which piece is where */
 	for (size_t i = 0; i < n; i++)
 		content[i] = i;

@@ -160,7 +160,7 @@ static void threads(void)
 	setup();
 	TT_SYS(pipe(shared_pipe));
 	for (uintptr_t i = 0; i < NR_WRITERS; i++)
-		thread[i] = tt_thread(pipe_writer, (void *)i);
+		thread[i] = tt_thread(pipe_writer, tt_argument(i));
 	for (size_t nr = 0; nr < region.nr_pages; nr++) {
 		tt_read_all(shared_pipe[0], message, TT_PAGE);
 		memcpy(&number, message, sizeof(number));

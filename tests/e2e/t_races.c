@@ -147,7 +147,7 @@ static void with_workers(unsigned rounds, unsigned only)
 
 	setup(90);
 	for (uintptr_t i = 0; i < NR_WORKERS; i++)
-		thread[i] = tt_thread(worker, (void *)i);
+		thread[i] = tt_thread(worker, tt_argument(i));
 	wrecker(rounds, only);
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i < NR_WORKERS; i++)
@@ -200,7 +200,7 @@ static void readers(void)
 
 	setup(90);
 	for (uintptr_t i = 0; i < NR_WORKERS; i++)
-		thread[i] = tt_thread(racing_reader, (void *)i);
+		thread[i] = tt_thread(racing_reader, tt_argument(i));
 	for (unsigned i = 0; i < 4000; i++) {
 		size_t k = (tt_rand(&rng) >> 16) % (nr_pieces / 2) * 2;
 		struct tt_region *odd = &pieces[k + 1], *even = &pieces[k];
@@ -227,7 +227,7 @@ static void forks(void)
 
 	setup(60);
 	for (uintptr_t i = 0; i < NR_WORKERS; i++)
-		thread[i] = tt_thread(worker, (void *)i);
+		thread[i] = tt_thread(worker, tt_argument(i));
 	for (unsigned round = 0; round < 12; round++) {
 		pid_t pid = tt_fork();
 

@@ -134,7 +134,7 @@ static void *sender(void *argument)
 		message.msg_iovlen = 2;
 		for (unsigned i = 0; i < 2; i++) {
 			vector[i].iov_base =
-				source.base + nr * TT_PAGE + i * 2048;
+				source.base + nr * TT_PAGE + i * 2048ul;
 			vector[i].iov_len = 2048;
 		}
 		TT_ASSERT(sendmsg(ends[0], &message, 0) == TT_PAGE);
@@ -246,6 +246,7 @@ static void results(void)
 
 static void strings(void)
 {
+	static const char name[] = "/proc/self/../self/status";
 	char *path;
 	char **vector;
 	struct stat status;
@@ -254,7 +255,7 @@ static void strings(void)
 	setup();
 	for (size_t nr = 0; nr < source.nr_pages; nr += 10) {
 		path = (char *)(target + nr * TT_PAGE);
-		strcpy(path, "/proc/self/../self/status");
+		memcpy(path, name, sizeof(name));
 	}
 	tt_pressure();
 	for (size_t nr = 0; nr < source.nr_pages; nr += 10) {

@@ -94,7 +94,7 @@ static void run_threads(void *(*run)(void *))
 
 	TT_ZERO(pthread_barrier_init(&all_filled, NULL, NR_THREADS));
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		thread[i] = tt_thread(run, (void *)i);
+		thread[i] = tt_thread(run, tt_argument(i));
 	for (unsigned i = 0; i < NR_THREADS; i++)
 		tt_join(thread[i]);
 	TT_ZERO(pthread_barrier_destroy(&all_filled));

@@ -67,7 +67,7 @@ static void blocked(void)
 	setup();
 	block_all(SIG_BLOCK);
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		thread[i] = tt_thread(blocked_thread, (void *)i);
+		thread[i] = tt_thread(blocked_thread, tt_argument(i));
 	tt_pressure();
 	tt_region_verify(&region);
 	for (unsigned i = 0; i < NR_THREADS; i++)

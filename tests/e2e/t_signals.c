@@ -35,7 +35,7 @@ static void handler(int number)
 	int saved = errno;
 
 	(void)number;
-	tt_region_check(&seen_by_handler, n * 17 % seen_by_handler.nr_pages);
+	tt_region_check(&seen_by_handler, n * 17ul % seen_by_handler.nr_pages);
 	errno = saved;
 }
 
@@ -117,10 +117,10 @@ static void threads(void)
 	install(SIGUSR1);
 	atomic_store(&stop, false);
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		threads_of[i] = tt_thread(signalled_thread, (void *)i);
+		threads_of[i] = tt_thread(signalled_thread, tt_argument(i));
 	for (unsigned i = 0; i < 3000; i++) {
 		TT_ZERO(pthread_kill(threads_of[i % NR_THREADS], SIGUSR1));
-		tt_region_check(&region, i * 13 % region.nr_pages);
+		tt_region_check(&region, i * 13ul % region.nr_pages);
 	}
 	tt_pressure();
 	atomic_store(&stop, true);

@@ -104,7 +104,7 @@ static void contexts_case(void)
 	tt_pressure_init(80);
 	for (int i = 0; i < NR_CONTEXTS; i++) {
 		TT_SYS(getcontext(&contexts[i]));
-		contexts[i].uc_stack.ss_sp = stacks + i * CONTEXT_STACK;
+		contexts[i].uc_stack.ss_sp = stacks + (size_t)i * CONTEXT_STACK;
 		contexts[i].uc_stack.ss_size = CONTEXT_STACK;
 		contexts[i].uc_link = &scheduler;
 		nr_rounds_done[i] = 0;

@@ -28,16 +28,16 @@ static struct tt_region region;
 static void setup(void)
 {
 	size_t nr = tt_pages(30) / HUGE_PAGES * HUGE_PAGES;
-	uintptr_t at;
+	unsigned char *at;
 
 	if (nr < HUGE_PAGES)
 		nr = HUGE_PAGES;
 	tt_pressure_init(60);
-	at = (uintptr_t)tt_map((nr + HUGE_PAGES) * TT_PAGE);
-	at = (at + HUGE_PAGES * TT_PAGE - 1) & ~(HUGE_PAGES * TT_PAGE - 1ul);
-	if (madvise((void *)at, nr * TT_PAGE, MADV_HUGEPAGE))
+	at = tt_map((nr + HUGE_PAGES) * TT_PAGE);
+	at += -(uintptr_t)at % (HUGE_PAGES * TT_PAGE);
+	if (madvise(at, nr * TT_PAGE, MADV_HUGEPAGE))
 		tt_skip("MADV_HUGEPAGE: %s", strerror(errno));
-	tt_region_over(&region, (void *)at, nr, 1);
+	tt_region_over(&region, at, nr, 1);
 	tt_region_fill(&region);
 	tt_region_verify(&region);
 	tt_pressure();

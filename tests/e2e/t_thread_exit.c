@@ -77,7 +77,7 @@ static void cached(void)
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		start_round();
 		for (uintptr_t i = 0; i < AT_ONCE; i++)
-			thread[i] = tt_thread(plain_thread, (void *)i);
+			thread[i] = tt_thread(plain_thread, tt_argument(i));
 		wait_all(&arrived, AT_ONCE);
 		tt_pressure();
 		post_all(&leave, AT_ONCE);
@@ -85,7 +85,7 @@ static void cached(void)
 			void *result;
 
 			TT_ZERO(pthread_join(thread[i], &result));
-			TT_ASSERT(result == (void *)i);
+			TT_ASSERT((uintptr_t)result == i);
 		}
 		tt_pressure(); /* with nothing but cached stacks */
 	}
@@ -105,7 +105,7 @@ static void owned(void)
 			TT_ZERO(pthread_attr_init(&attr));
 			TT_ZERO(pthread_attr_setstack(&attr, stack[i], STACK));
 			TT_ZERO(pthread_create(&thread[i], &attr, plain_thread,
-					       (void *)i));
+					       tt_argument(i)));
 			TT_ZERO(pthread_attr_destroy(&attr));
 		}
 		wait_all(&arrived, AT_ONCE);
@@ -145,7 +145,7 @@ static void c11(void)
 		start_round();
 		for (uintptr_t i = 0; i < AT_ONCE; i++)
 			TT_ASSERT(thrd_create(&thread[i], c11_thread,
-					      (void *)i) == thrd_success);
+					      tt_argument(i)) == thrd_success);
 		wait_all(&arrived, AT_ONCE);
 		tt_pressure();
 		post_all(&leave, AT_ONCE);
@@ -194,10 +194,10 @@ static void robust_round(pthread_mutexattr_t *attr)
 		TT_ZERO(pthread_mutex_init(robust_mutex(robust_pages, i),
 					   attr));
 	for (uintptr_t i = 0; i < AT_ONCE; i++)
-		thread[i] = tt_thread(dying_owner, (void *)i);
+		thread[i] = tt_thread(dying_owner, tt_argument(i));
 	wait_all(&arrived, AT_ONCE);
 	for (uintptr_t i = 0; i < AT_ONCE; i++)
-		heir[i] = tt_thread(waiting_heir, (void *)i);
+		heir[i] = tt_thread(waiting_heir, tt_argument(i));
 	tt_pressure();
 	post_all(&leave, AT_ONCE);
 	for (unsigned i = 0; i < AT_ONCE; i++) {
@@ -220,7 +220,7 @@ static void robust(void)
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		start_round();
 		/* Not unmapped: the list of this thread points into it. */
-		robust_pages = tt_map(2 * AT_ONCE * TT_PAGE);
+		robust_pages = tt_map(2 * TT_PAGE * AT_ONCE);
 		robust_round(&attr);
 	}
 }
@@ -238,7 +238,7 @@ static void detached(void)
 		start_round();
 		for (uintptr_t i = 0; i < AT_ONCE; i++)
 			TT_ZERO(pthread_detach(
-				tt_thread(detached_thread, (void *)i)));
+				tt_thread(detached_thread, tt_argument(i))));
 		wait_all(&arrived, AT_ONCE);
 		tt_pressure();
 		post_all(&leave, AT_ONCE);
@@ -273,7 +273,7 @@ static void cancel(void)
 
 	start_round();
 	for (uintptr_t i = 0; i < AT_ONCE; i++)
-		thread[i] = tt_thread(cancelled_thread, (void *)i);
+		thread[i] = tt_thread(cancelled_thread, tt_argument(i));
 	wait_all(&arrived, AT_ONCE);
 	tt_pressure();
 	for (unsigned i = 0; i < AT_ONCE; i++)
@@ -315,7 +315,7 @@ static void keys(void)
 	start_round();
 	TT_ZERO(pthread_key_create(&key, check_and_free));
 	for (uintptr_t i = 0; i < AT_ONCE; i++)
-		thread[i] = tt_thread(keyed_thread, (void *)i);
+		thread[i] = tt_thread(keyed_thread, tt_argument(i));
 	wait_all(&arrived, AT_ONCE);
 	tt_pressure();
 	post_all(&leave, AT_ONCE);

@@ -72,7 +72,7 @@ static void run_threads(void *(*run)(void *))
 
 	TT_ZERO(pthread_barrier_init(&barrier, NULL, NR_THREADS));
 	for (uintptr_t i = 0; i < NR_THREADS; i++)
-		thread[i] = tt_thread(run, (void *)i);
+		thread[i] = tt_thread(run, tt_argument(i));
 	for (unsigned i = 0; i < NR_THREADS; i++)
 		tt_join(thread[i]);
 	TT_ZERO(pthread_barrier_destroy(&barrier));

@@ -147,7 +147,7 @@ static unsigned next_vector;
 static void prepare_vector(struct io_uring_sqe *sqe, size_t nr, bool writes)
 {
 	unsigned char *at = (writes ? source.base : target) + nr * TT_PAGE;
-	struct iovec *v = &vectors[next_vector++ % DEPTH * 2];
+	struct iovec *v = &vectors[next_vector++ % DEPTH * 2ul];
 
 	v[0] = (struct iovec){ at, 512 };
 	v[1] = (struct iovec){ at + 512, TT_PAGE - 512 };

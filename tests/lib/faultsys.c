@@ -59,7 +59,7 @@ static bool strikes(long nr)
 /* A read or write that moves half of what it was asked to. */
 static long half(long nr, long a, long b, long c, long d)
 {
-	const struct iovec *iov = (const struct iovec *)b;
+	const struct iovec *iov = tmem_sys_pointer((uint64_t)b);
 
 	if (nr == SYS_pwritev && c > 1)
 		return tmem_sys6_real(nr, a, b, c / 2, d, 0, 0);

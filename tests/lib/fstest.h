@@ -21,32 +21,34 @@
 
 #include "tmem/frontswap.h"
 
-#define PAGE TMEM_PAGE_SIZE
+#define PAGE ((size_t)TMEM_PAGE_SIZE)
 
-#define CHECK(cond)                                                          \
-	do {                                                                 \
-		if (!(cond)) {                                               \
-			fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, \
-				__LINE__, __func__, #cond);                  \
-			abort();                                             \
-		}                                                            \
-	} while (0)
+/* Expressions that end the program where the compiler and analyzer see it. */
+#define CHECK(cond) \
+	((cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__, __func__))
+#define CHECK_EQ(a, b)                                                      \
+	check_equal((long long)(a), (long long)(b), #a, __FILE__, __LINE__, \
+		    __func__)
 
-#define CHECK_EQ(a, b)                                                       \
-	do {                                                                 \
-		long long a_ = (long long)(a), b_ = (long long)(b);          \
-		if (a_ != b_) {                                              \
-			fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", \
-				__FILE__, __LINE__, __func__, #a, a_, b_);   \
-			abort();                                             \
-		}                                                            \
-	} while (0)
+static inline _Noreturn void check_failed(const char *what, const char *file,
+					  int line, const char *func)
+{
+	fprintf(stderr, "%s:%d: %s: failed: %s\n", file, line, func, what);
+	abort();
+}
 
-#define RUN(test)                                 \
-	do {                                      \
-		fprintf(stderr, "  %s\n", #test); \
-		test();                           \
-	} while (0)
+static inline void check_equal(long long got, long long expected,
+			       const char *what, const char *file, int line,
+			       const char *func)
+{
+	if (got == expected)
+		return;
+	fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", file, line, func,
+		what, got, expected);
+	abort();
+}
+
+#define RUN(test) (fprintf(stderr, "  %s\n", #test), test())
 
 struct rng {
 	uint64_t state;

@@ -168,6 +168,7 @@ static int tb_pool_destroy(void *self, tmem_pool_id pool)
 	return 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): an op is of this type */
 static int tb_pool_clone(void *self, tmem_pool_id pool, tmem_pool_id *ret_pool)
 {
 	(void)self;
@@ -202,7 +203,7 @@ struct testbackend *testbackend_create(uint64_t capacity)
 	CHECK(tb != NULL);
 	pthread_mutex_init(&tb->mutex, NULL);
 	tb->capacity = capacity;
-	tb->pages = calloc(capacity + 1, sizeof(*tb->pages));
+	tb->pages = calloc(capacity + 1, sizeof(struct stored *));
 	CHECK(tb->pages != NULL);
 	testbackend_set_faults(tb,
 			       &(struct testbackend_faults){ -1, -1, -1, 0 });

@@ -85,25 +85,6 @@ void tt_skip(const char *format, ...)
 	_exit(TT_SKIP);
 }
 
-long tt_sys(long result, const char *what, const char *file, int line)
-{
-	if (result == -1)
-		tt_fail("%s:%d: %s: %s", file, line, what, strerror(errno));
-	return result;
-}
-
-void tt_zero(int error, const char *what, const char *file, int line)
-{
-	if (error)
-		tt_fail("%s:%d: %s: %s", file, line, what, strerror(error));
-}
-
-void tt_assert(bool ok, const char *what, const char *file, int line)
-{
-	if (!ok)
-		tt_fail("%s:%d: not true: %s", file, line, what);
-}
-
 /* Random numbers */
 
 uint64_t tt_mix(uint64_t x)

@@ -26,14 +26,16 @@
 #ifndef TORTURE_H
 #define TORTURE_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/types.h>
 
-#define TT_PAGE	    4096u
+#define TT_PAGE	    ((size_t)4096)
 #define TT_MIB	    ((size_t)1 << 20)
 #define TT_SKIP	    77
 #define TT_ARRAY(a) (sizeof(a) / sizeof((a)[0]))
@@ -76,11 +78,30 @@ _Noreturn void tt_skip(const char *format, ...)
 #define TT_ZERO(call)	tt_zero((int)(call), #call, __FILE__, __LINE__)
 #define TT_ASSERT(cond) tt_assert(!!(cond), #cond, __FILE__, __LINE__)
 
-long tt_sys(long result, const char *what, const char *file, int line);
-void tt_zero(int error, const char *what, const char *file, int line);
-void tt_assert(bool ok, const char *what, const char *file, int line);
+/* Inline, so that clang's analyzer sees what holds afterwards. */
+static inline long tt_sys(long result, const char *what, const char *file,
+			  int line)
+{
+	if (result == -1)
+		tt_fail("%s:%d: %s: %s", file, line, what, strerror(errno));
+	return result;
+}
 
-uint64_t tt_mix(uint64_t value);
+static inline void tt_zero(int error, const char *what, const char *file,
+			   int line)
+{
+	if (error)
+		tt_fail("%s:%d: %s: %s", file, line, what, strerror(error));
+}
+
+static inline void tt_assert(bool ok, const char *what, const char *file,
+			     int line)
+{
+	if (!ok)
+		tt_fail("%s:%d: not true: %s", file, line, what);
+}
+
+uint64_t tt_mix(uint64_t x);
 uint64_t tt_rand(uint64_t *state);
 /* A generator's start, different for each number and seed. */
 uint64_t tt_rand_start(uint64_t number);
@@ -131,6 +152,12 @@ void tt_read_all(int fd, void *buffer, size_t bytes);
 void tt_write_all(int fd, const void *buffer, size_t bytes);
 /* An unlinked file in $TMPDIR or /var/tmp; `flags` besides O_RDWR. */
 int tt_temp_file(int flags);
+
+/* A number as a thread's argument. */
+static inline void *tt_argument(uintptr_t number)
+{
+	return (void *)number; /* NOLINT(performance-no-int-to-ptr) */
+}
 
 pthread_t tt_thread(void *(*run)(void *), void *argument);
 void tt_join(pthread_t thread);

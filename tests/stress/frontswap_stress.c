@@ -181,7 +181,7 @@ static void run(uint64_t seed, bool no_uring)
 	struct tmem_frontswap_options fo = { 0 };
 	struct tmem_swapfile_options file = {
 		.file_fd = testfile_disk(),
-		.map_fd = testfile_map(2 * OFFSETS, 1),
+		.map_fd = testfile_map(2ul * OFFSETS, 1),
 		.depth = 16,
 		.nr_offsets = OFFSETS,
 		.no_uring = no_uring,

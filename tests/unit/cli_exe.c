@@ -56,7 +56,7 @@ static struct image make_image(const char *interp)
 		i.ph[1].p_type = PT_INTERP;
 		i.ph[1].p_offset = offsetof(struct image, interp);
 		i.ph[1].p_filesz = strlen(interp) + 1;
-		strcpy(i.interp, interp);
+		memcpy(i.interp, interp, i.ph[1].p_filesz);
 	}
 	return i;
 }
@@ -169,7 +169,7 @@ static void scripts(void)
 		write_file(inner, text, strlen(text), 0755);
 		TMEM_ASSERT(tmem_exe_classify(path) ==
 			    (depth <= 4 ? TMEM_EXE_OK : TMEM_EXE_FORMAT));
-		strcpy(inner, path);
+		memcpy(inner, path, sizeof(inner));
 	}
 	snprintf(text, sizeof(text), "#!%s/self\n", dir);
 	write_file("self", text, strlen(text), 0755);

@@ -148,6 +148,7 @@ static void random_trees(unsigned seed)
 	for (round = 0; round < 200; round++) {
 		begin((uint64_t)(16 + random() % 4000) * MIB);
 		n = 1 + (unsigned)random() % 40;
+		TMEM_ASSERT(n > 0);
 		for (i = 0; i < n; i++)
 			add(tree.limit_bytes / n, 0);
 		for (step = 0; step < 50; step++) {

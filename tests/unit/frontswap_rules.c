@@ -263,14 +263,14 @@ static void invalidate_area_forgets_all_of_one_type(void)
 	CHECK_EQ(tmem_frontswap_init(fs, 0, 50, none), 0);
 	page_fill(page, 1);
 	CHECK_EQ(tmem_frontswap_swap_out(fs, 0, 49, page), 0);
-	for (unsigned i = 0; i < 200; i++) {
+	for (uint64_t i = 0; i < 200; i++) {
 		if (i % 3 == 0)
 			refuse_next();
 		CHECK_EQ(out(i * 7, i), 0);
 	}
 	tmem_frontswap_invalidate_area(fs, 3);
 	CHECK_EQ(testbackend_pages(tb), 1);
-	for (unsigned i = 0; i < 200; i++)
+	for (uint64_t i = 0; i < 200; i++)
 		CHECK(!on_device(i * 7));
 	CHECK_EQ(stats().curr_pages, 1);
 	CHECK_EQ(store(1, 1), -EINVAL);
@@ -400,7 +400,7 @@ static void a_fork_leaves_all_as_it_is(void)
 static void shrink_moves_pages_to_the_device(void)
 {
 	open_fs(false, false, true);
-	for (unsigned i = 0; i < 300; i++)
+	for (uint64_t i = 0; i < 300; i++)
 		CHECK_EQ(out(i * 3, i), 0);
 	CHECK_EQ(tmem_frontswap_shrink(fs, 0), 0);
 	CHECK_EQ(tmem_frontswap_shrink(fs, 1), 1);
@@ -408,7 +408,7 @@ static void shrink_moves_pages_to_the_device(void)
 	CHECK_EQ(stats().curr_pages, 200);
 	CHECK_EQ(stats().shrunk_pages, 100);
 	CHECK_EQ(testbackend_pages(tb), 200);
-	for (unsigned i = 0; i < 300; i++) {
+	for (uint64_t i = 0; i < 300; i++) {
 		CHECK(in_tmem(i * 3) != on_device(i * 3));
 		CHECK(holds(i * 3, i));
 	}
@@ -418,7 +418,7 @@ static void shrink_moves_pages_to_the_device(void)
 	CHECK_EQ(tmem_frontswap_shrink(fs, 1000), 0);
 	CHECK_EQ(testbackend_pages(tb), 0);
 	CHECK(holds(0, 1000));
-	for (unsigned i = 1; i < 300; i++)
+	for (uint64_t i = 1; i < 300; i++)
 		CHECK(holds(i * 3, i));
 }
 

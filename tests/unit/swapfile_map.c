@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/sys.h"
 #include "frontends/swapmap.h"
 #include "fstest.h"
 #include "testfile.h"
@@ -290,7 +291,7 @@ static void a_big_map_costs_little(void)
 	for (unsigned i = 0; i < 1000; i++)
 		take_written(&map);
 	CHECK_EQ(fstat(big, &st), 0);
-	CHECK(st.st_blocks * 512 <= 16 * 4096);
+	CHECK(st.st_blocks * 512 <= 16 * 4096l);
 	tmem_swapmap_drop_all(&map);
 	tmem_swapmap_close(&map);
 	CHECK_EQ(tmem_swapmap_reap(big, 300), 0);
@@ -365,7 +366,7 @@ static void users_never_get_the_same_slot(void)
 	CHECK_EQ(tmem_swapmap_set_limit(fd, MAX_PAGES), 0);
 	for (uintptr_t i = 0; i < USERS; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, own_thread,
-					(void *)i),
+					tmem_sys_pointer(i)),
 			 0);
 	for (unsigned i = 0; i < USERS; i++)
 		CHECK_EQ(pthread_join(threads[i], NULL), 0);

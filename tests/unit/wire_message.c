@@ -65,13 +65,9 @@ static void fields_out_of_range(void)
 {
 	struct tmem_tree_message m;
 
-#define REFUSED(type, change)                                         \
-	do {                                                          \
-		m = make(type);                                       \
-		TMEM_ASSERT(passes(&m, true) || passes(&m, false));   \
-		m.change;                                             \
-		TMEM_ASSERT(!passes(&m, true) && !passes(&m, false)); \
-	} while (0)
+#define REFUSED(type, change)                                                \
+	(m = make(type), TMEM_ASSERT(passes(&m, true) || passes(&m, false)), \
+	 m.change, TMEM_ASSERT(!passes(&m, true) && !passes(&m, false)))
 	REFUSED(TMEM_TREE_HELLO, version = 2);
 	REFUSED(TMEM_TREE_HELLO, type = 0);
 	REFUSED(TMEM_TREE_HELLO, type = TMEM_TREE_WANT + 1);
