@@ -10,6 +10,7 @@
 #include "base/sys.h"
 #include "base/uffd.h"
 #include "event.h"
+#include "offsets.h"
 #include "pin.h"
 #include "procfs.h"
 
@@ -111,8 +112,39 @@ static void collect_excluded(struct scan *s)
 	sort_ranges(s->excluded, s->nr_excluded);
 }
 
-/* Pages that were filled before we looked. */
+/*
+ * A page that is present, whatever the table says: filled before we looked,
+ * or in fork mode, when nothing is noted (P4).  False: no memory to note it.
+ */
+static bool found_present_locked(struct tmem_pager *pager, uint64_t vpn)
+	TMEM_REQUIRES(&pager->lock)
+{
+	uint32_t handle = tmem_table_make(&pager->table, vpn), entry;
+
+	if (handle == TABLE_NO_HANDLE)
+		return false;
+	entry = tmem_table_entry(&pager->table, handle);
+	switch (tmem_entry_state(entry)) {
+	case PAGE_NONE:
+		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
+		break;
+	case PAGE_STORED:
+		tmem_offset_drop_locked(pager, tmem_entry_value(entry));
+		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
+		break;
+	case PAGE_LEAVING:
+		tmem_frame(&pager->frames, tmem_entry_value(entry))->gone =
+			true;
+		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
+		break;
+	default: /* who loads it will see */
+		break;
+	}
+	return true;
+}
+
 static void discover(struct scan *s, uint64_t start, uint64_t end)
+	TMEM_REQUIRES(&s->pager->lock)
 {
 	struct tmem_pager *pager = s->pager;
 	struct pm_scan_arg arg = {
@@ -134,16 +166,9 @@ static void discover(struct scan *s, uint64_t start, uint64_t end)
 			uint64_t vpn = tmem_vpn(s->regions[i].start);
 			uint64_t stop = tmem_vpn(s->regions[i].end);
 
-			for (; vpn < stop; vpn++) {
-				uint32_t h =
-					tmem_table_make(&pager->table, vpn);
-
-				if (h == TABLE_NO_HANDLE)
+			for (; vpn < stop; vpn++)
+				if (!found_present_locked(pager, vpn))
 					return;
-				if (!tmem_table_entry(&pager->table, h))
-					tmem_table_set(&pager->table, h,
-						       PAGE_RESIDENT, 0);
-			}
 		}
 		if (n < 0 || arg.walk_end <= arg.start)
 			return;
