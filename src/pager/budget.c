@@ -66,6 +66,11 @@ int64_t tmem_budget_usage_pages(const struct tmem_pager *pager)
 	       (int64_t)pager->usage_store_base + pager->pss_minus_rss;
 }
 
+bool tmem_budget_fits(const struct tmem_pager *pager)
+{
+	return tmem_budget_usage_pages(pager) <= grant_pages(pager);
+}
+
 static bool stuck(const struct tmem_pager *pager)
 {
 	return pager->full_until_ticks &&
@@ -74,9 +79,9 @@ static bool stuck(const struct tmem_pager *pager)
 
 /*
  * Evicts until the use is at the goal, at most `limit` pages; where all
- * frames wait for the swap file, so do we.
+ * frames wait for the swap file, so do we.  False: nothing could be.
  */
-static void evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
+static bool evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 {
 	struct tmem_pager *pager = me->pager;
 	int64_t done = 0;
@@ -89,6 +94,9 @@ static void evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 			break;
 		done += n;
 	}
+	if (done == 0)
+		atomic_store(&pager->evict_starved, 1);
+	return done > 0;
 }
 
 void tmem_budget_after_fault(struct tmem_handler *me)
@@ -113,14 +121,13 @@ void tmem_budget_reclaim(struct tmem_handler *me)
 	struct sched_param none = { 0 };
 	uint64_t one = 1;
 
+	/* Faults first, then the rest; where nothing can go, the next tick. */
 	if (atomic_load(&pager->armed) && !atomic_load(&pager->fork_mode) &&
-	    !stuck(pager) && tmem_budget_usage_pages(pager) > grant) {
-		evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX);
-		/* Faults first, then the rest. */
+	    !stuck(pager) && tmem_budget_usage_pages(pager) > grant &&
+	    evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX))
 		tmem_sys(SYS_write, me->kick_fd, &one, sizeof(one));
-	} else if (atomic_exchange(&me->urged, 0)) {
+	else if (atomic_exchange(&me->urged, 0))
 		tmem_sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
-	}
 }
 
 /* The program outruns us: the handlers go first until it fits again. */
@@ -177,7 +184,7 @@ static void settle_grant(struct tmem_pager *pager, int64_t usage)
 	int64_t grant = (int64_t)(atomic_load(&pager->slot->grant_bytes) /
 				  TMEM_PAGE_SIZE);
 	int64_t need = usage + reserve_pages(grant) + GRANT_STEP_PAGES;
-	bool told = atomic_load(&pager->slot->target_bytes) != UINT64_MAX;
+	uint64_t target = atomic_load(&pager->slot->target_bytes);
 
 	if (atomic_load(&pager->tree->growing) && usage > grant) {
 		/* --on-full grow: what no place was found for stays. */
@@ -187,10 +194,22 @@ static void settle_grant(struct tmem_pager *pager, int64_t usage)
 				 (uint64_t)(usage - grant) * TMEM_PAGE_SIZE);
 		return;
 	}
-	if (need > grant && !told)
+	if (target != UINT64_MAX) {
+		/* Told to give back: all above it that is not in use. */
+		int64_t keep = (int64_t)(target / TMEM_PAGE_SIZE);
+
+		if (keep < usage)
+			keep = usage;
+		if (grant > keep) {
+			give_grant(pager, grant - keep);
+			grant = keep;
+		}
+	} else if (need > grant) {
 		grant += take_grant(pager, need - grant);
-	else if (grant > need + GRANT_STEP_PAGES)
+	} else if (grant > need + GRANT_STEP_PAGES) {
 		give_grant(pager, grant - need);
+		grant = need;
+	}
 	if (need <= grant)
 		atomic_store(&pager->slot->want_bytes, 0);
 	else if (!atomic_exchange(&pager->slot->want_bytes,
@@ -214,9 +233,10 @@ static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
 	 */
 	minflt = tmem_procfs_stat(pager->program_pid, PROCFS_STAT_MINFLT);
 	/* The kernel walks all page tables for Pss: a tenth of the time. */
-	if (now - pager->last_pss_ns > 9 * pager->pss_took_ns &&
-	    (now - pager->last_pss_ns > PSS_PERIOD_NS ||
-	     minflt - pager->last_minflt > MIB_PAGES) &&
+	if (((now - pager->last_pss_ns > 9 * pager->pss_took_ns &&
+	      (now - pager->last_pss_ns > PSS_PERIOD_NS ||
+	       minflt - pager->last_minflt > MIB_PAGES)) ||
+	     atomic_exchange(&pager->pss_stale, 0)) &&
 	    tmem_procfs_pss_pages(&pss_pages) == 0) {
 		pager->last_pss_ns = tmem_sys_now_ns();
 		pager->pss_took_ns = pager->last_pss_ns - now;

@@ -26,6 +26,9 @@
 /* Pages in use now, as estimated. */
 int64_t tmem_budget_usage_pages(const struct tmem_pager *pager);
 
+/* Is that within the grant? */
+bool tmem_budget_fits(const struct tmem_pager *pager);
+
 /* After an answered fault: pays for it. */
 void tmem_budget_after_fault(struct tmem_handler *me);
 

@@ -28,8 +28,8 @@ enum {
  */
 static uint64_t take_word(struct tmem_leaf *leaf, uint32_t word, uint32_t from)
 {
-	uint64_t old =
-		leaf->resident[word] & ~leaf->pinned[word] & (~0ull << from);
+	uint64_t old = leaf->resident[word] & ~leaf->pinned[word] &
+		       ~leaf->busy[word] & (~0ull << from);
 	uint64_t now;
 
 	if (leaf->way == LEAF_WAY_RWX)
@@ -139,8 +139,8 @@ static unsigned move_run(struct tmem_pager *pager, struct batch *b,
 	case MOVE_BUSY:
 		PAGER_COUNT(pager, evict_busy, 1);
 		b->failures++;
-		if (atomic_load(&pager->related) || pager->was_related)
-			pager->need_unshare = 1;
+		tmem_table_set_busy(&pager->table, handle + moved);
+		atomic_store(&pager->some_busy, 1);
 		return moved + 1;
 	case MOVE_GONE:
 		note_absent(pager, handle + moved);

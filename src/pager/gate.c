@@ -134,6 +134,7 @@ static void fork_begin(struct tmem_pager *pager)
 	tmem_frontswap_before_fork(pager->frontswap);
 	tmem_store_before_fork(pager->store);
 	g->announced = true;
+	atomic_store(&g->expected, true);
 }
 
 static void leave_fork_mode(struct tmem_pager *pager, bool forked)
@@ -142,14 +143,17 @@ static void leave_fork_mode(struct tmem_pager *pager, bool forked)
 		tmem_store_after_fork(pager->store, forked);
 		tmem_frontswap_after_fork(pager->frontswap);
 	}
-	if (forked)
+	if (forked) {
 		atomic_store(&pager->related, 1);
+		atomic_store(&pager->pss_stale, 1);
+	}
 	tmem_lock_acquire(&pager->lock);
 	tmem_event_catch_up_locked(pager);
 	atomic_store(&pager->fork_mode, 0);
 	tmem_lock_release(&pager->lock);
 	tmem_sys_futex_wake(&pager->fork_mode, INT32_MAX);
 	pager->gate.announced = false;
+	atomic_store(&pager->gate.expected, false);
 }
 
 /* What is out, into the child's memory. */
@@ -262,7 +266,11 @@ static void send_notes(struct tmem_pager *pager, int child_uffd)
 	tmem_install_copy(child_uffd, tmem_vpn((uintptr_t)pager->doorbell), d);
 }
 
-/* Until the child serves itself, is whole, or is dead. */
+/*
+ * Until the child serves itself, is whole, or is dead.  So long the parent's
+ * fork does not return: in fork mode nothing is evicted, and what the parent
+ * wrote to would be copied, without bounds.
+ */
 static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 {
 	uint64_t until = tmem_sys_now_ns() + CHILD_WAIT_NS_MAX;
@@ -272,8 +280,6 @@ static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 
 	while (end == CHILD_GOES_ON) {
 		tmem_sys(SYS_poll, &p, 1, CHILD_POLL_MS);
-		if (atomic_load(&pager->gate.command) == GATE_FORK_END)
-			answer(pager);
 		end = read_child(pager, child_uffd, page);
 		if (end == CHILD_GOES_ON && child_is_dead(pager, &pidfd))
 			break;
@@ -373,7 +379,7 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 	struct tmem_gate *g = &pager->gate;
 
 	if (g->child_uffd >= 0 ||
-	    (g->announced && atomic_load(&g->fork_pid) != 0)) {
+	    (g->announced && !atomic_load(&g->expected))) {
 		/* A second one while the gate is busy: made whole here. */
 		make_whole(pager, child_uffd, pager->spare_page);
 		tmem_sys_close(child_uffd);
@@ -385,6 +391,7 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 	}
 	g->child_notes = atomic_load(&pager->deferred->nr);
 	g->child_uffd = child_uffd;
+	atomic_store(&g->expected, false);
 	ring(pager);
 }
 
@@ -444,7 +451,7 @@ static void obey(struct tmem_pager *pager, uint32_t command)
 		if (atomic_load(&g->fork_pid) < 0) {
 			tmem_link_unclaim(pager, g->child_slot);
 			leave_fork_mode(pager, false);
-		} else if (!atomic_load(&pager->armed)) {
+		} else if (atomic_load(&g->expected)) {
 			/* Nothing is watched, so nothing was out. */
 			leave_fork_mode(pager, true);
 		}
@@ -464,6 +471,18 @@ static void obey(struct tmem_pager *pager, uint32_t command)
 	answer(pager);
 }
 
+/*
+ * The kernel lets the parent go on as soon as the fork event is read: its
+ * FORK_END may overtake the handler that read it.
+ */
+static bool must_wait_for_event(const struct tmem_pager *pager,
+				uint32_t command)
+{
+	return command == GATE_FORK_END && atomic_load(&pager->armed) &&
+	       atomic_load(&pager->gate.fork_pid) > 0 &&
+	       atomic_load(&pager->gate.expected);
+}
+
 void tmem_gate_run(struct tmem_pager *pager)
 {
 	struct tmem_gate *g = &pager->gate;
@@ -475,7 +494,9 @@ void tmem_gate_run(struct tmem_pager *pager)
 		/* Until a fork is over, there is nothing else to do. */
 		if (g->child_uffd >= 0)
 			run_child(pager);
-		else if (command && (!g->announced || command == GATE_FORK_END))
+		else if (command &&
+			 (!g->announced || command == GATE_FORK_END) &&
+			 !must_wait_for_event(pager, command))
 			obey(pager, command);
 		else
 			tmem_sys_futex_wait(&g->signal, seen, NULL);

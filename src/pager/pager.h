@@ -106,6 +106,7 @@ struct tmem_gate {
 	_Atomic uint32_t answer;  /* futex: 1 when done */
 	_Atomic int32_t fork_pid; /* the fork's result, as the parent sees it */
 	bool announced;		  /* fork mode was asked for by the wrapper */
+	_Atomic bool expected;	  /* that fork's event was not read yet */
 	int32_t child_uffd;	  /* from the fork event; -1 */
 	uint64_t child_notes;	  /* put off when that event was read */
 	int32_t child_slot;	  /* claimed for the child */
@@ -170,9 +171,10 @@ struct tmem_pager {
 	uint64_t last_minflt;
 	uint64_t last_pss_ns;
 	uint64_t pss_took_ns;
-	int64_t pss_minus_rss;	  /* pages, with copies made since */
-	int64_t pss_at_read;	  /* the same when Pss was read */
-	_Atomic uint32_t related; /* forked, or has live forked children */
+	_Atomic uint32_t pss_stale; /* a fork has changed it */
+	int64_t pss_minus_rss;	    /* pages, with copies made since */
+	int64_t pss_at_read;	    /* the same when Pss was read */
+	_Atomic uint32_t related;   /* forked, or has live forked children */
 	uint64_t shmem_pages;
 	int64_t unknown_at_scan;
 	uint64_t scan_ns; /* what the last scan took */
@@ -199,8 +201,9 @@ struct tmem_pager {
 	void *gate_block;
 	void *ticker_block;
 	uint8_t *ticker_page;
-	bool was_related;
-	uint32_t unshare_leaf;
+	uint32_t busy_leaf;		/* where busy.c goes on */
+	_Atomic uint32_t some_busy;	/* some pages are marked busy */
+	_Atomic uint32_t evict_starved; /* nothing could be evicted */
 
 	struct tmem_gate gate;
 	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */
@@ -208,7 +211,6 @@ struct tmem_pager {
 
 	uint64_t guards[2]; /* stack and pointer guard of the program's TCB */
 	uint64_t tls_bytes;
-	uint32_t need_unshare;
 	uint64_t clock_ticks0; /* clock.h */
 	uint64_t clock_ns0;
 	_Atomic uint64_t clock_scale;

@@ -15,7 +15,8 @@ enum {
 	/* Around the robust list's head, in glibc's thread descriptor. */
 	DESCRIPTOR_BEFORE = 0x400,
 	DESCRIPTOR_AFTER = 0x900,
-	DIRENTS = 2048
+	DIRENTS = 2048,
+	FIFO_PRIORITY_MAX = 99
 };
 
 struct dirent64 {
@@ -97,6 +98,10 @@ static void note_priority(struct tmem_pager *pager, int tid)
 		if (pager->handlers[i].tid)
 			tmem_sys(SYS_sched_setscheduler, pager->handlers[i].tid,
 				 SCHED_FIFO, &param);
+	/* The ticker, who we are, goes before them. */
+	if (param.sched_priority < FIFO_PRIORITY_MAX)
+		param.sched_priority++;
+	tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &param);
 }
 
 void tmem_region_pin_threads(struct tmem_pager *pager)

@@ -5,8 +5,7 @@
  * While a relative lives, what both have inherited is shared copy-on-write:
  * the store's old spans stay frozen, loads keep the stored copy, and shared
  * pages are left alone: evicting one frees nothing as long as the other has
- * it.  They go last: when nothing else can, they are made our own (which
- * copies those that are still shared) and then evicted like any other.
+ * it.  busy.h says when they go.
  */
 #ifndef TMEM_PAGER_RELATED_H
 #define TMEM_PAGER_RELATED_H
@@ -15,8 +14,5 @@
 
 /* Looks whether a relative still lives; thaws the store when none does. */
 void tmem_related_update(struct tmem_pager *pager);
-
-/* If evictions found only shared pages: makes some our own. */
-void tmem_related_unshare(struct tmem_pager *pager);
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "budget.h"
+#include "busy.h"
 #include "clock.h"
 #include "event.h"
 #include "evict.h"
@@ -32,7 +33,10 @@ enum {
 	SWAP_DEPTH = 128,
 	KCMP_VM = 1,
 	SLOW_TICKS = 10,
-	PIN_PERIOD_NS = 5000000
+	PIN_PERIOD_NS = 5000000,
+	TICKER_PRIORITY = 2, /* above the handlers' when urged */
+	ROOM_NAP_NS = 500000,
+	ROOM_NAPS = 40
 };
 
 /*
@@ -224,7 +228,7 @@ static void tick_forever(struct tmem_pager *pager)
 	struct pollfd fds[2] = { { .fd = pager->wake_fd, .events = POLLIN },
 				 { .fd = pager->program_pidfd,
 				   .events = POLLIN } };
-	struct sched_param fifo = { .sched_priority = 1 };
+	struct sched_param fifo = { .sched_priority = TICKER_PRIORITY };
 	unsigned ticks = 0;
 	uint64_t count, ns, pinned_ns = 0;
 
@@ -245,7 +249,7 @@ static void tick_forever(struct tmem_pager *pager)
 				tmem_region_pin_threads(pager);
 				pinned_ns = tmem_sys_now_ns();
 			}
-			tmem_related_unshare(pager);
+			tmem_busy_retry(pager);
 		}
 		ts.tv_nsec = (long)ns;
 		tmem_sys(SYS_ppoll, fds, 2, &ts, 0, 8);
@@ -385,6 +389,22 @@ struct tmem_pager *tmem_start_serving(void)
 	return pager;
 }
 
+/*
+ * What a child inherited is its parent's until both have seen how much of it
+ * is whose: a moment for that, before it starts to write.
+ */
+static void wait_for_room(const struct tmem_pager *pager)
+{
+	const struct timespec nap = { 0, ROOM_NAP_NS };
+	unsigned i;
+
+	for (i = 0; i < ROOM_NAPS && atomic_load(&pager->armed) &&
+		    atomic_load(&pager->state) == PAGER_SERVING &&
+		    !tmem_budget_fits(pager);
+	     i++)
+		tmem_sys(SYS_nanosleep, &nap, NULL);
+}
+
 void tmem_start_in_child(struct tmem_pager *pager)
 {
 	uint32_t reason;
@@ -416,6 +436,7 @@ void tmem_start_in_child(struct tmem_pager *pager)
 		read_comm(pager);
 		launch(pager);
 	}
+	wait_for_room(pager);
 	/* Nobody will serve us: our parent's pager makes us whole. */
 	if (atomic_load(&pager->state) != PAGER_SERVING &&
 	    atomic_load(&pager->armed))

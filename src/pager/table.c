@@ -152,6 +152,7 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 	if (is_resident(old) && !is_resident(state)) {
 		l->resident[i / 64] &= ~bit;
 		l->young[i / 64] &= ~bit;
+		l->busy[i / 64] &= ~bit;
 		l->nr_resident--;
 		table->nr_resident--;
 	} else if (!is_resident(old) && is_resident(state)) {
@@ -170,6 +171,14 @@ void tmem_table_set_young(struct tmem_table *table, uint32_t handle)
 
 	tmem_table_leaf(table, handle >> LEAF_SHIFT)->young[i / 64] |=
 		1ull << i % 64;
+}
+
+void tmem_table_set_busy(struct tmem_table *table, uint32_t handle)
+{
+	uint32_t i = handle % LEAF_PAGES;
+
+	tmem_table_leaf(table, handle >> LEAF_SHIFT)->busy[i / 64] |= 1ull
+								      << i % 64;
 }
 
 void tmem_table_pin(struct tmem_table *table, uint32_t handle)

@@ -68,6 +68,7 @@ struct tmem_leaf {
 	uint64_t pinned[LEAF_WORDS];
 	uint64_t odd[LEAF_WORDS];   /* not into read-write frames */
 	uint64_t never[LEAF_WORDS]; /* nor into executable ones */
+	uint64_t busy[LEAF_WORDS];  /* shared by fork, or held by the kernel */
 	uint32_t entry[LEAF_PAGES];
 };
 
@@ -116,6 +117,7 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 		    enum tmem_page_state state, uint32_t value);
 
 void tmem_table_set_young(struct tmem_table *table, uint32_t handle);
+void tmem_table_set_busy(struct tmem_table *table, uint32_t handle);
 void tmem_table_pin(struct tmem_table *table, uint32_t handle);
 
 /*

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* See busy.h. */
+#include "busy.h"
+
+#include "base/sys.h"
+#include "pin.h"
+
+enum {
+	/* Pages written to, leaves looked at: one call's worth. */
+	SOLE_BATCH = 512,
+	SHARED_BATCH = 32,
+	LEAF_BATCH = 64
+};
+
+/* /proc/PID/pagemap: mapped by us alone. */
+#define PAGEMAP_SOLE (1ull << 56)
+
+struct busy_list {
+	uint64_t *addr;
+	unsigned nr;
+	unsigned nr_shared;
+	unsigned max_shared;
+	bool left; /* some were not looked at, or left */
+};
+
+static bool has_busy(const struct tmem_leaf *leaf)
+{
+	uint64_t any = 0;
+	unsigned i;
+
+	if (leaf->base == UINT64_MAX)
+		return false;
+	for (i = 0; i < LEAF_WORDS; i++)
+		any |= leaf->busy[i];
+	return any != 0;
+}
+
+/* Which busy pages of the leaf are worth another try; no longer marked. */
+static void look_at_leaf_locked(struct tmem_pager *pager,
+				struct tmem_leaf *leaf, struct busy_list *list)
+	TMEM_REQUIRES(&pager->lock)
+{
+	const uint64_t *map = (const uint64_t *)pager->ticker_page;
+	long n = tmem_sys(SYS_pread64, pager->pagemap_fd, pager->ticker_page,
+			  LEAF_PAGES * sizeof(*map), leaf->base * sizeof(*map));
+	unsigned i;
+
+	if (n != (long)(LEAF_PAGES * sizeof(*map)))
+		return;
+	for (i = 0; i < LEAF_PAGES; i++) {
+		uint64_t bit = 1ull << i % 64;
+		bool shared = !(map[i] & PAGEMAP_SOLE);
+
+		if (!(leaf->busy[i / 64] & bit))
+			continue;
+		if (list->nr == SOLE_BATCH ||
+		    (shared && list->nr_shared == list->max_shared)) {
+			list->left = true;
+			continue;
+		}
+		leaf->busy[i / 64] &= ~bit;
+		list->nr_shared += shared;
+		/* A pinned page may come back into use any moment: not ours. */
+		if (!(leaf->pinned[i / 64] & bit))
+			list->addr[list->nr++] =
+				(leaf->base + i) * TMEM_PAGE_SIZE;
+	}
+}
+
+static void look_locked(struct tmem_pager *pager, struct busy_list *list)
+	TMEM_REQUIRES(&pager->lock)
+{
+	struct tmem_table *table = &pager->table;
+	unsigned looked = 0;
+	uint32_t i;
+
+	for (i = 0; i < table->nr_leaves; i++, pager->busy_leaf++) {
+		struct tmem_leaf *leaf;
+
+		if (pager->busy_leaf >= table->nr_leaves)
+			pager->busy_leaf = 0;
+		leaf = tmem_table_leaf(table, pager->busy_leaf);
+		if (!has_busy(leaf))
+			continue;
+		if (looked++ == LEAF_BATCH || list->nr == SOLE_BATCH) {
+			list->left = true;
+			return;
+		}
+		look_at_leaf_locked(pager, leaf, list);
+	}
+}
+
+void tmem_busy_retry(struct tmem_pager *pager)
+{
+	static uint64_t addr[SOLE_BATCH];
+	struct busy_list list = { .addr = addr };
+	unsigned i;
+
+	if (atomic_exchange(&pager->evict_starved, 0))
+		list.max_shared = SHARED_BATCH;
+	if (!atomic_exchange(&pager->some_busy, 0))
+		return;
+	tmem_lock_acquire(&pager->lock);
+	if (!atomic_load(&pager->fork_mode))
+		look_locked(pager, &list);
+	else
+		list.left = true;
+	tmem_lock_release(&pager->lock);
+	if (list.left)
+		atomic_store(&pager->some_busy, 1);
+	for (i = 0; i < list.nr; i++)
+		tmem_pin_touch(pager, addr[i]);
+	PAGER_COUNT(pager, unshared_pages, list.nr);
+}
