@@ -199,7 +199,8 @@ static bool has_execed(const struct tmem_keeper *k, int slot)
 		if (i != slot && k->slots[i].conn >= 0 &&
 		    k->slots[i].pid == s->pid)
 			return true;
-	return tmem_proc_read(s->pid, &proc) == 0 &&
+	/* A first thread that ended before the others has no stack. */
+	return tmem_proc_read(s->pid, &proc) == 0 && proc.state != 'Z' &&
 	       proc.start_stack != s->start_stack;
 }
 

@@ -32,9 +32,12 @@ enum {
 };
 
 #define NS_PER_MS 1000000ull
+/* The clock of a process's CPU time: see clock_getcpuclockid(3). */
+#define CPU_CLOCK_OF(pid) ((~(pid) << 3) | 2)
 /* How fast one CPU touches new memory: 2.7 GB/s measured, with room. */
 #define GROW_PAGES_PER_MS 1024ull
 #define TICK_MIN_NS	  (1 * NS_PER_MS)
+#define TICK_IDLE_NS	  (10 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
 
@@ -232,8 +235,12 @@ static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
 	 * we answer count as major ones.)
 	 */
 	minflt = tmem_procfs_stat(pager->program_pid, PROCFS_STAT_MINFLT);
-	/* The kernel walks all page tables for Pss: a tenth of the time. */
-	if (((now - pager->last_pss_ns > 9 * pager->pss_took_ns &&
+	/*
+	 * The kernel walks all page tables for Pss: a tenth of the time, for
+	 * all relatives together.
+	 */
+	if (((now - pager->last_pss_ns >
+		      10 * pager->pss_took_ns * (pager->nr_relatives + 1) &&
 	      (now - pager->last_pss_ns > PSS_PERIOD_NS ||
 	       minflt - pager->last_minflt > MIB_PAGES)) ||
 	     atomic_exchange(&pager->pss_stale, 0)) &&
@@ -331,10 +338,35 @@ static void limit_store(struct tmem_pager *pager, int64_t grant)
 		tmem_store_set_limit(pager->store, bytes);
 }
 
+/*
+ * A program that does not run does not grow, and need not be looked at: many
+ * idle processes would cost much together.  Told to give back, or above its
+ * grant, it is not left alone.
+ */
+static bool nothing_new(struct tmem_pager *pager)
+{
+	struct timespec ts = { 0, 0 };
+	uint64_t cpu_ns, now = tmem_sys_now_ns();
+	bool same;
+
+	tmem_sys(SYS_clock_gettime, CPU_CLOCK_OF(pager->program_pid), &ts);
+	cpu_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	same = cpu_ns == pager->program_cpu_ns &&
+	       now - pager->full_tick_ns < TICK_MAX_NS &&
+	       atomic_load(&pager->slot->target_bytes) == UINT64_MAX &&
+	       tmem_budget_usage_pages(pager) <= grant_pages(pager);
+	pager->program_cpu_ns = cpu_ns;
+	if (!same)
+		pager->full_tick_ns = now;
+	return same;
+}
+
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
 	int64_t usage, grant, avail;
 
+	if (nothing_new(pager))
+		return TICK_IDLE_NS;
 	tmem_clock_adjust(pager);
 	read_usage(pager);
 	usage = tmem_budget_usage_pages(pager);

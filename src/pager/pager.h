@@ -166,6 +166,8 @@ struct tmem_pager {
 
 	/* Memory use: budget.h. */
 	_Atomic int64_t usage_delta_pages; /* since the last statm */
+	uint64_t program_cpu_ns; /* that the program had used: is it idle? */
+	uint64_t full_tick_ns;
 	uint64_t usage_base_pages;
 	uint64_t usage_store_base;
 	uint64_t last_minflt;
@@ -175,6 +177,7 @@ struct tmem_pager {
 	int64_t pss_minus_rss;	    /* pages, with copies made since */
 	int64_t pss_at_read;	    /* the same when Pss was read */
 	_Atomic uint32_t related;   /* forked, or has live forked children */
+	uint32_t nr_relatives;	    /* that live, as last seen */
 	uint64_t shmem_pages;
 	int64_t unknown_at_scan;
 	uint64_t scan_ns; /* what the last scan took */

@@ -3,7 +3,6 @@
 #include "pin.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 
 #include "base/sys.h"
@@ -15,16 +14,7 @@ enum {
 	/* Around the robust list's head, in glibc's thread descriptor. */
 	DESCRIPTOR_BEFORE = 0x400,
 	DESCRIPTOR_AFTER = 0x900,
-	DIRENTS = 2048,
 	FIFO_PRIORITY_MAX = 99
-};
-
-struct dirent64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
 };
 
 void tmem_pin_range_locked(struct tmem_pager *pager, uint64_t start,
@@ -104,33 +94,28 @@ static void note_priority(struct tmem_pager *pager, int tid)
 	tmem_sys(SYS_sched_setscheduler, 0, SCHED_FIFO, &param);
 }
 
+struct threads {
+	struct tmem_pager *pager;
+	unsigned nr;
+};
+
+static bool look_at_thread(void *arg, int tid)
+{
+	struct threads *t = arg;
+
+	pin_thread(t->pager, tid);
+	note_priority(t->pager, tid);
+	t->nr++;
+	return false;
+}
+
 void tmem_region_pin_threads(struct tmem_pager *pager)
 {
-	char path[64];
-	uint64_t buffer[DIRENTS / 8];
-	unsigned nr = 0;
-	long fd, n, at;
+	struct threads t = { .pager = pager };
 
-	tmem_procfs_path(path, "/proc/", (uint64_t)pager->program_pid, "/task");
-	fd = tmem_sys(SYS_open, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd < 0)
+	tmem_procfs_tasks(pager->program_pid, look_at_thread, &t);
+	if (!t.nr)
 		return;
-	while ((n = tmem_sys(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
-		for (at = 0; at < n;) {
-			const struct dirent64 *d =
-				(const void *)((const char *)buffer + at);
-			const char *name = d->name;
-			int tid = (int)tmem_procfs_decimal(&name);
-
-			if (tid) {
-				pin_thread(pager, tid);
-				note_priority(pager, tid);
-				nr++;
-			}
-			at += d->reclen;
-		}
-	}
-	tmem_sys_close((int)fd);
-	tmem_serve_threads(pager, nr);
+	tmem_serve_threads(pager, t.nr);
 	tmem_pin_fetch(pager, pager->ticker_page);
 }

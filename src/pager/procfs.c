@@ -8,6 +8,10 @@
 
 #include "base/sys.h"
 
+enum {
+	DIRENTS = 2048
+};
+
 uint64_t tmem_procfs_decimal(const char **text)
 {
 	uint64_t n = 0;
@@ -119,6 +123,52 @@ int tmem_procfs_value(const char *path, const char *key, uint64_t *ret_value)
 		return (int)n;
 	memset(text + n, 0, 64);
 	return value_in(text, key, ret_value);
+}
+
+struct dirent64 {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+bool tmem_procfs_tasks(int pid, tmem_procfs_task_fn *fn, void *arg)
+{
+	char path[64];
+	uint64_t buffer[DIRENTS / 8];
+	bool found = false;
+	long fd, n, at;
+
+	tmem_procfs_path(path, "/proc/", (uint64_t)pid, "/task");
+	fd = tmem_sys(SYS_open, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	while (!found &&
+	       (n = tmem_sys(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
+		for (at = 0; at < n && !found;) {
+			const struct dirent64 *d =
+				(const void *)((const char *)buffer + at);
+			const char *name = d->name;
+			int tid = (int)tmem_procfs_decimal(&name);
+
+			found = tid && fn(arg, tid);
+			at += d->reclen;
+		}
+	}
+	tmem_sys_close((int)fd);
+	return found;
+}
+
+uint64_t tmem_procfs_mapped_pages(int pid)
+{
+	char path[64], text[128];
+	const char *p = text;
+	long n;
+
+	tmem_procfs_path(path, "/proc/", (uint64_t)pid, "/statm");
+	n = read_file(path, text, sizeof(text));
+	return n <= 0 ? 0 : tmem_procfs_decimal(&p);
 }
 
 uint64_t tmem_procfs_stat(int pid, int field)

@@ -7,11 +7,20 @@
 #ifndef TMEM_PAGER_PROCFS_H
 #define TMEM_PAGER_PROCFS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* Resident pages, and those of files and shmem among them.  0 or -errno. */
 int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem);
+/*
+ * Calls fn(arg, tid) for each thread of a process, until it returns true,
+ * which this then does too.
+ */
+typedef bool tmem_procfs_task_fn(void *arg, int tid);
+bool tmem_procfs_tasks(int pid, tmem_procfs_task_fn *fn, void *arg);
+/* Mapped pages of a process; 0 if unknown. */
+uint64_t tmem_procfs_mapped_pages(int pid);
 /* A field of /proc/PID/stat, numbered as in proc(5); 0 if unknown. */
 enum {
 	PROCFS_STAT_MINFLT = 10,

@@ -2,8 +2,9 @@
 /* See related.h. */
 #include "related.h"
 
-static bool relative_lives(const struct tmem_pager *pager)
+static uint32_t count_relatives(const struct tmem_pager *pager)
 {
+	uint32_t nr = 0;
 	const struct tmem_tree *tree = pager->tree;
 	int32_t mine = pager->slot_nr, i;
 	int32_t parent = atomic_load(&pager->slot->parent_slot);
@@ -16,17 +17,19 @@ static bool relative_lives(const struct tmem_pager *pager)
 		if (i == mine ||
 		    (state != TMEM_SLOT_LIVE && state != TMEM_SLOT_CLAIMED))
 			continue;
-		if (of == mine ||
-		    (parent != TMEM_TREE_NO_SLOT && pager->forked &&
-		     (i == parent || of == parent)))
-			return true;
+		nr += of == mine ||
+		      (parent != TMEM_TREE_NO_SLOT && pager->forked &&
+		       (i == parent || of == parent));
 	}
-	return false;
+	return nr;
 }
 
 void tmem_related_update(struct tmem_pager *pager)
 {
-	if (!atomic_load(&pager->related) || relative_lives(pager))
+	if (!atomic_load(&pager->related))
+		return;
+	pager->nr_relatives = count_relatives(pager);
+	if (pager->nr_relatives)
 		return;
 	tmem_lock_acquire(&pager->lock);
 	if (!atomic_load(&pager->fork_mode)) {

@@ -35,6 +35,7 @@ enum {
 	SLOW_TICKS = 10,
 	PIN_PERIOD_NS = 5000000,
 	TICKER_PRIORITY = 2, /* above the handlers' when urged */
+	SIZE_LOOKS = 8,
 	ROOM_NAP_NS = 500000,
 	ROOM_NAPS = 40
 };
@@ -77,17 +78,46 @@ static void finish(struct tmem_pager *pager)
 	tmem_sys(SYS_exit_group, 0);
 }
 
-/* Still the program we were started for, in the memory that is ours? */
-static bool program_lives(const struct tmem_pager *pager)
+/*
+ * Without the right to compare (the program gave up root): an exec shows in
+ * how much is mapped there and here.  Both change, so several looks agree.
+ */
+static bool sizes_differ(const struct tmem_pager *pager)
+{
+	unsigned i, differ = 0;
+
+	for (i = 0; i < SIZE_LOOKS && differ == i; i++) {
+		uint64_t before = tmem_procfs_mapped_pages(pager->pager_pid);
+		uint64_t theirs = tmem_procfs_mapped_pages(pager->program_pid);
+		uint64_t after = tmem_procfs_mapped_pages(pager->pager_pid);
+
+		differ += theirs && theirs != before && theirs != after;
+	}
+	return differ == SIZE_LOOKS;
+}
+
+static bool is_in_our_memory(void *arg, int tid)
+{
+	const struct tmem_pager *pager = arg;
+	long same = tmem_sys(SYS_kcmp, tid, pager->pager_pid, KCMP_VM, 0, 0);
+
+	if (same == -EPERM || same == -EACCES)
+		return !sizes_differ(pager);
+	return same == 0 || same == -ENOSYS;
+}
+
+/*
+ * Still the program we were started for, in the memory that is ours?  Its
+ * first thread may have ended before the others, and has no memory then.
+ */
+static bool program_lives(struct tmem_pager *pager)
 {
 	struct pollfd p = { .fd = pager->program_pidfd, .events = POLLIN };
-	long same;
 
 	if (tmem_sys(SYS_poll, &p, 1, 0) > 0)
 		return false;
-	same = tmem_sys(SYS_kcmp, pager->program_pid, pager->pager_pid, KCMP_VM,
-			0, 0);
-	return same == 0 || same == -ENOSYS;
+	return is_in_our_memory(pager, pager->program_pid) ||
+	       tmem_procfs_tasks(pager->program_pid, is_in_our_memory, pager);
 }
 
 static int open_files(struct tmem_pager *pager)
@@ -266,6 +296,9 @@ static void fail(struct tmem_pager *pager, int error)
 	pager->start_error = error;
 	tmem_link_not_paged(pager->tree_name, pager->program_pid,
 			    pager->fail_reason, pager->comm);
+	/* Nothing was out yet: the keeper need not end the program. */
+	if (pager->slot)
+		atomic_store(&pager->slot->state, TMEM_SLOT_DEAD);
 	set_state(pager, PAGER_FAILED);
 	tmem_sys(SYS_exit_group, 1);
 }
@@ -418,6 +451,7 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	tmem_store_after_fork(pager->store, 1);
 	tmem_frontswap_after_fork(pager->frontswap);
 	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
+	pager->slot = NULL; /* until the keeper has said welcome */
 	pager->slot_nr = pager->gate.child_slot;
 	reason = pager->gate.child_reason;
 	tmem_gate_reset(pager);
