@@ -40,6 +40,7 @@ enum {
 #define TICK_IDLE_NS	  (10 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
+#define PSS_URGENT_NS	  (10 * NS_PER_MS)
 
 static int64_t grant_pages(const struct tmem_pager *pager)
 {
@@ -220,6 +221,25 @@ static void settle_grant(struct tmem_pager *pager, int64_t usage)
 		tmem_link_want(pager);
 }
 
+/*
+ * The kernel walks all page tables for Pss, so it is read a tenth of the time
+ * by all relatives together; but before anything is evicted for its sake it
+ * should be new, as what others do changes it too.
+ */
+static bool pss_is_due(struct tmem_pager *pager, uint64_t now, uint64_t minflt)
+{
+	uint64_t age = now - pager->last_pss_ns, took = pager->pss_took_ns;
+	uint64_t nr = pager->nr_relatives;
+
+	if (atomic_exchange(&pager->pss_stale, 0))
+		return true;
+	if (!tmem_budget_fits(pager) && age > PSS_URGENT_NS &&
+	    age > took * (4 + nr))
+		return true;
+	return age > took * 10 * (nr + 1) &&
+	       (age > PSS_PERIOD_NS || minflt - pager->last_minflt > MIB_PAGES);
+}
+
 /* Memory shared by fork: the difference between its share and its size. */
 static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
 {
@@ -235,15 +255,7 @@ static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
 	 * we answer count as major ones.)
 	 */
 	minflt = tmem_procfs_stat(pager->program_pid, PROCFS_STAT_MINFLT);
-	/*
-	 * The kernel walks all page tables for Pss: a tenth of the time, for
-	 * all relatives together.
-	 */
-	if (((now - pager->last_pss_ns >
-		      10 * pager->pss_took_ns * (pager->nr_relatives + 1) &&
-	      (now - pager->last_pss_ns > PSS_PERIOD_NS ||
-	       minflt - pager->last_minflt > MIB_PAGES)) ||
-	     atomic_exchange(&pager->pss_stale, 0)) &&
+	if (pss_is_due(pager, now, minflt) &&
 	    tmem_procfs_pss_pages(&pss_pages) == 0) {
 		pager->last_pss_ns = tmem_sys_now_ns();
 		pager->pss_took_ns = pager->last_pss_ns - now;

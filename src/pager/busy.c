@@ -3,6 +3,7 @@
 #include "busy.h"
 
 #include "base/sys.h"
+#include "budget.h"
 #include "pin.h"
 
 enum {
@@ -11,6 +12,9 @@ enum {
 	SHARED_BATCH = 32,
 	LEAF_BATCH = 64
 };
+
+/* So long nothing else could be evicted: not for a wrong estimate. */
+#define PATIENCE_NS 100000000ull
 
 /* /proc/PID/pagemap: mapped by us alone. */
 #define PAGEMAP_SOLE (1ull << 56)
@@ -94,10 +98,17 @@ void tmem_busy_retry(struct tmem_pager *pager)
 {
 	static uint64_t addr[SOLE_BATCH];
 	struct busy_list list = { .addr = addr };
+	uint64_t now = tmem_sys_now_ns();
 	unsigned i;
 
-	if (atomic_exchange(&pager->evict_starved, 0))
+	if (!atomic_exchange(&pager->evict_starved, 0)) {
+		pager->starved_ns = 0;
+	} else if (!pager->starved_ns) {
+		pager->starved_ns = now;
+	} else if (now - pager->starved_ns > PATIENCE_NS &&
+		   !tmem_budget_fits(pager)) {
 		list.max_shared = SHARED_BATCH;
+	}
 	if (!atomic_exchange(&pager->some_busy, 0))
 		return;
 	tmem_lock_acquire(&pager->lock);
