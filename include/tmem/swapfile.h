@@ -87,6 +87,15 @@ TMEM_API bool tmem_swapfile_is_uring(const struct tmem_swapfile *file);
 TMEM_API bool tmem_swapfile_is_direct(const struct tmem_swapfile *file);
 
 /*
+ * True if the page stored at offset has this content, by its checksum (64-bit
+ * XXH3), without reading it; false also while it is being written.
+ */
+TMEM_API bool tmem_swapfile_equals(struct tmem_swapfile *file, uint64_t offset,
+				   const void *page);
+/* True while less than half of the limit is in use, by anybody. */
+TMEM_API bool tmem_swapfile_is_roomy(const struct tmem_swapfile *file);
+
+/*
  * fork(2).  Before: nothing may be in flight; `child_user` gets a reference
  * to every slot that this process refers to.  -EBUSY if something is in
  * flight.  Reads (tmem_swapdev_ops.read) never write to the device's memory,

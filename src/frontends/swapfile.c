@@ -111,6 +111,20 @@ static int swapfile_read(void *dev, uint64_t offset, void *page)
 	return 0;
 }
 
+bool tmem_swapfile_equals(struct tmem_swapfile *f, uint64_t offset,
+			  const void *page)
+{
+	uint32_t w = offset < f->nr_offsets ? f->where[offset] : 0;
+
+	return w && !(w & TMEM_SWAPFILE_IN_FLIGHT) &&
+	       tmem_swapfile_sum(page) == f->sums[offset];
+}
+
+bool tmem_swapfile_is_roomy(const struct tmem_swapfile *f)
+{
+	return tmem_swapmap_is_roomy(&f->map);
+}
+
 static uint64_t swapfile_used_pages(void *dev)
 {
 	struct tmem_swapfile *f = dev;

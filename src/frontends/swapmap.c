@@ -261,6 +261,11 @@ int tmem_swapmap_become(struct tmem_swapmap *map, int fd, unsigned user)
 	return 0;
 }
 
+bool tmem_swapmap_is_roomy(const struct tmem_swapmap *map)
+{
+	return map->header->used_pages < map->header->limit_pages / 2;
+}
+
 int tmem_swapmap_set_limit(int map_fd, uint64_t limit_pages)
 {
 	struct tmem_swapmap map;

@@ -10,6 +10,7 @@
 #define TMEM_FRONTENDS_SWAPMAP_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,8 @@ void tmem_swapmap_drop_all(struct tmem_swapmap *map);
 /* Gives `child` a reference to every slot that this user refers to. */
 int tmem_swapmap_share(struct tmem_swapmap *map, int fd, unsigned child);
 
+/* Less than half of the limit is in use. */
+bool tmem_swapmap_is_roomy(const struct tmem_swapmap *map);
 int tmem_swapmap_has(const struct tmem_swapmap *map, uint32_t slot);
 uint64_t tmem_swapmap_count_own(const struct tmem_swapmap *map);
 

@@ -27,6 +27,8 @@ enum {
 	FAULT_EVICT_MAX = 64,
 	/* Of the grant, if there is a swap file for the rest. */
 	STORE_PERCENT = 70,
+	/* Looks in one go that find only busy pages. */
+	BUSY_MAX = 16,
 	/* Faults wait no longer than for these when we are far above. */
 	RECLAIM_MAX = 128
 };
@@ -89,16 +91,18 @@ static bool evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 {
 	struct tmem_pager *pager = me->pager;
 	int64_t done = 0;
+	int n = 0, busy = 0;
 
 	while (tmem_budget_usage_pages(pager) > goal && done < limit &&
-	       !stuck(pager) && !atomic_load(&pager->fork_mode)) {
-		unsigned n = tmem_evict_some(pager, me, FRAME_GROUP);
-
+	       busy < BUSY_MAX && !stuck(pager) &&
+	       !atomic_load(&pager->fork_mode)) {
+		n = tmem_evict_some(pager, me, FRAME_GROUP);
 		if (!n && !tmem_evict_wait(pager))
 			break;
-		done += n;
+		done += n > 0 ? n : 0;
+		busy += n < 0;
 	}
-	if (done == 0)
+	if (done == 0 && n == 0)
 		atomic_store(&pager->evict_starved, 1);
 	return done > 0;
 }

@@ -10,7 +10,9 @@ enum {
 	/* Pages written to, leaves looked at: one call's worth. */
 	SOLE_BATCH = 512,
 	SHARED_BATCH = 32,
-	LEAF_BATCH = 64
+	LEAF_BATCH = 64,
+	/* Relatives: with more, everyone's copy is more than what it frees. */
+	FEW = 2
 };
 
 /* So long nothing else could be evicted: not for a wrong estimate. */
@@ -22,6 +24,7 @@ enum {
 struct busy_list {
 	uint64_t *addr;
 	unsigned nr;
+	unsigned nr_busy; /* seen */
 	unsigned nr_shared;
 	unsigned max_shared;
 	bool left; /* some were not looked at, or left */
@@ -57,6 +60,7 @@ static void look_at_leaf_locked(struct tmem_pager *pager,
 
 		if (!(leaf->busy[i / 64] & bit))
 			continue;
+		list->nr_busy++;
 		if (list->nr == SOLE_BATCH ||
 		    (shared && list->nr_shared == list->max_shared)) {
 			list->left = true;
@@ -94,6 +98,19 @@ static void look_locked(struct tmem_pager *pager, struct busy_list *list)
 	}
 }
 
+/* All processes together hold more than they may. */
+static bool tree_is_over(const struct tmem_pager *pager)
+{
+	const struct tmem_tree *tree = pager->tree;
+	uint64_t sum = atomic_load(&tree->keeper_bytes);
+	unsigned i;
+
+	for (i = 0; i < TMEM_TREE_SLOTS; i++)
+		if (atomic_load(&tree->slots[i].state) == TMEM_SLOT_LIVE)
+			sum += atomic_load(&tree->slots[i].usage_bytes);
+	return sum > atomic_load(&tree->limit_bytes);
+}
+
 void tmem_busy_retry(struct tmem_pager *pager)
 {
 	static uint64_t addr[SOLE_BATCH];
@@ -106,10 +123,11 @@ void tmem_busy_retry(struct tmem_pager *pager)
 	} else if (!pager->starved_ns) {
 		pager->starved_ns = now;
 	} else if (now - pager->starved_ns > PATIENCE_NS &&
-		   !tmem_budget_fits(pager)) {
+		   !tmem_budget_fits(pager) &&
+		   (pager->nr_relatives <= FEW || tree_is_over(pager))) {
 		list.max_shared = SHARED_BATCH;
 	}
-	if (!atomic_exchange(&pager->some_busy, 0))
+	if (now < pager->busy_next_ns || !atomic_exchange(&pager->some_busy, 0))
 		return;
 	tmem_lock_acquire(&pager->lock);
 	if (!atomic_load(&pager->fork_mode))
@@ -122,4 +140,7 @@ void tmem_busy_retry(struct tmem_pager *pager)
 	for (i = 0; i < list.nr; i++)
 		tmem_pin_touch(pager, addr[i]);
 	PAGER_COUNT(pager, unshared_pages, list.nr);
+	/* Reading pagemap is slow: looks in vain a fiftieth of the time. */
+	if (list.nr < list.nr_busy / 4)
+		pager->busy_next_ns = now + 50 * (tmem_sys_now_ns() - now);
 }

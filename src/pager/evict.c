@@ -287,6 +287,9 @@ static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
 					   scratch) == 0 &&
 		    memcmp(scratch, page, TMEM_PAGE_SIZE) == 0)
 			return OUT_CLEAN;
+		if (pager->swapfile &&
+		    tmem_swapfile_equals(pager->swapfile, f->offset, page))
+			return OUT_CLEAN;
 		tmem_frontswap_invalidate_page(fs, PAGER_FRONTSWAP_TYPE,
 					       f->offset);
 	}
@@ -472,8 +475,9 @@ bool tmem_evict_wait(struct tmem_pager *pager)
 	return true;
 }
 
-/* Moves pages out into a group; NULL if none could be. */
-static struct tmem_frame_group *move_out(struct tmem_pager *pager, unsigned nr)
+/* Moves pages out into a group; NULL if none could be: 0 or -EBUSY. */
+static struct tmem_frame_group *move_out(struct tmem_pager *pager, unsigned nr,
+					 int *ret_why)
 {
 	struct batch b = { .want = nr < FRAME_GROUP ? nr : FRAME_GROUP };
 
@@ -489,20 +493,22 @@ static struct tmem_frame_group *move_out(struct tmem_pager *pager, unsigned nr)
 	if (b.group)
 		atomic_fetch_add(&pager->nr_storing, 1);
 	tmem_lock_release(&pager->lock);
+	*ret_why = b.failures ? -EBUSY : 0;
 	return b.group;
 }
 
-unsigned tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
-			 unsigned nr)
+int tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
+		    unsigned nr)
 {
 	struct tmem_frame_group *group;
 	unsigned i, done;
 	bool free;
+	int why;
 
 	tmem_evict_reap(pager, false);
-	group = move_out(pager, nr);
+	group = move_out(pager, nr, &why);
 	if (!group)
-		return 0;
+		return why;
 	done = group->nr_used;
 	for (i = 0; i < done; i++) {
 		struct tmem_frame *f = &group->frame[i];
@@ -520,5 +526,5 @@ unsigned tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
 	tmem_lock_release(&pager->lock);
 	if (free)
 		free_group(pager, group);
-	return done;
+	return (int)done;
 }

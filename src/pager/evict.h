@@ -19,10 +19,11 @@
 
 /*
  * Evicts up to nr pages (at most FRAME_GROUP).  Returns how many frames were
- * given back or queued, 0 if no page could be taken now.
+ * given back or queued; 0 if no page could be taken now; -EBUSY if those that
+ * were looked at are busy, but others may not be.
  */
-unsigned tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
-			 unsigned nr);
+int tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
+		    unsigned nr);
 
 /* Finishes writes that are done; with `wait`, at least one if any. */
 void tmem_evict_reap(struct tmem_pager *pager, bool wait);

@@ -80,6 +80,7 @@ struct tmem_handler {
 	/* The page being loaded, so that an event can call the load off. */
 	uint32_t loading; /* handle, or TABLE_NO_HANDLE */
 	uint32_t load_offset;
+	bool load_in_store; /* the content came from tmem, not from swap */
 	bool load_off;	    /* the event took the page (or its content) away */
 	uint64_t zero_next; /* vpn after the last zero fill */
 	uint32_t zero_window;
@@ -208,6 +209,7 @@ struct tmem_pager {
 	_Atomic uint32_t some_busy;	/* some pages are marked busy */
 	_Atomic uint32_t evict_starved; /* nothing could be evicted */
 	uint64_t starved_ns;		/* since when, or 0 */
+	uint64_t busy_next_ns;		/* when busy.c looks again */
 
 	struct tmem_gate gate;
 	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */

@@ -225,6 +225,19 @@ static void lose_locked(struct tmem_pager *pager, uint32_t handle,
 	tmem_table_set(&pager->table, handle, PAGE_LOST, 0);
 }
 
+/*
+ * A child may need the copy (P4) or share it; and one in the swap file costs
+ * no memory: evicting the page unchanged is for free.
+ */
+static bool keep_copy(const struct tmem_handler *me)
+{
+	const struct tmem_pager *pager = me->pager;
+
+	return atomic_load(&pager->fork_mode) || atomic_load(&pager->related) ||
+	       (!me->load_in_store && pager->swapfile &&
+		tmem_swapfile_is_roomy(pager->swapfile));
+}
+
 /* After the load: installs the page, unless an event was faster. */
 static enum answer finish_load_locked(struct tmem_pager *pager,
 				      struct tmem_handler *me, uint64_t vpn,
@@ -263,7 +276,7 @@ static enum answer finish_load_locked(struct tmem_pager *pager,
 		return ANSWERED;
 	}
 	atomic_fetch_add(&pager->usage_delta_pages, 1);
-	if (atomic_load(&pager->fork_mode) || atomic_load(&pager->related)) {
+	if (keep_copy(me)) {
 		tmem_table_set(table, handle, PAGE_KEPT, offset);
 	} else {
 		tmem_offset_drop_locked(pager, offset);
@@ -277,13 +290,14 @@ static void load(struct tmem_handler *me, uint64_t vpn)
 {
 	struct tmem_pager *pager = me->pager;
 	uint32_t offset = me->load_offset;
-	bool in_store = tmem_frontswap_test(pager->frontswap,
-					    PAGER_FRONTSWAP_TYPE, offset);
-	int result = tmem_frontswap_swap_in(
-		pager->frontswap, PAGER_FRONTSWAP_TYPE, offset, me->page);
+	int result;
 	enum answer a;
 
-	if (in_store)
+	me->load_in_store = tmem_frontswap_test(pager->frontswap,
+						PAGER_FRONTSWAP_TYPE, offset);
+	result = tmem_frontswap_swap_in(pager->frontswap, PAGER_FRONTSWAP_TYPE,
+					offset, me->page);
+	if (me->load_in_store)
 		PAGER_COUNT(pager, faults_store, 1);
 	else
 		PAGER_COUNT(pager, faults_swap, 1);

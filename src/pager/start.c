@@ -37,7 +37,7 @@ enum {
 	TICKER_PRIORITY = 2, /* above the handlers' when urged */
 	SIZE_LOOKS = 8,
 	ROOM_NAP_NS = 500000,
-	ROOM_NAPS = 40
+	ROOM_NAPS = 8
 };
 
 /*
@@ -447,6 +447,7 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	atomic_store(&pager->solo, 0);
 	pager->forked = true;
 	atomic_store(&pager->related, 1);
+	atomic_store(&pager->pss_stale, 1);
 	atomic_store(&pager->fork_mode, 0);
 	tmem_store_after_fork(pager->store, 1);
 	tmem_frontswap_after_fork(pager->frontswap);

@@ -172,6 +172,26 @@ static void a_damaged_page_is_an_error(void)
 	close_file(f);
 }
 
+static void equal_pages_are_known_without_reading(void)
+{
+	struct tmem_swapfile *f = open_file(0, false);
+	char *page = pages_alloc(1);
+
+	CHECK_EQ(put(f, 1, 10), 0);
+	CHECK(tmem_swapfile_is_roomy(f));
+	page_fill(page, 10);
+	CHECK(tmem_swapfile_equals(f, 1, page));
+	CHECK(!tmem_swapfile_equals(f, 2, page));
+	CHECK(!tmem_swapfile_equals(f, UINT64_MAX, page));
+	page[4095] ^= 1;
+	CHECK(!tmem_swapfile_equals(f, 1, page));
+	discard(f, 1);
+	page[4095] ^= 1;
+	CHECK(!tmem_swapfile_equals(f, 1, page));
+	pages_free(page, 1);
+	close_file(f);
+}
+
 static void parent_and_child_go_on_alone(void)
 {
 	struct tmem_swapfile *f = open_file(1, false);
@@ -438,6 +458,7 @@ int main(void)
 {
 	RUN_FILE(wrong_options_are_refused);
 	RUN_FILE(a_damaged_page_is_an_error);
+	RUN_FILE(equal_pages_are_known_without_reading);
 	RUN_FILE(parent_and_child_go_on_alone);
 	RUN_FILE(a_failed_fork_is_undone_by_reap);
 	RUN_FILE(nothing_may_be_in_flight_at_a_fork);
