@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/assert.h"
 #include "base/sys.h"
@@ -303,12 +304,28 @@ static void fail(struct tmem_pager *pager, int error)
 	tmem_sys(SYS_exit_group, 1);
 }
 
+/* The program's limits on files are not meant for the swap file. */
+static void lift_limit(int which)
+{
+	struct rlimit limit;
+
+	if (tmem_sys(SYS_prlimit64, 0, which, NULL, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	tmem_sys(SYS_prlimit64, 0, which, &limit, NULL);
+	limit.rlim_cur = limit.rlim_max = RLIM_INFINITY;
+	if (which == RLIMIT_FSIZE) /* refused without the right to */
+		tmem_sys(SYS_prlimit64, 0, which, &limit, NULL);
+}
+
 static void run_pager(void *arg)
 {
 	struct tmem_pager *pager = arg;
 	int r;
 
 	tmem_sys(SYS_close_range, 0, ~0u, 0);
+	lift_limit(RLIMIT_NOFILE);
+	lift_limit(RLIMIT_FSIZE);
 	tmem_sys(SYS_setsid);
 	tmem_sys(SYS_chdir, "/");
 	tmem_sys(SYS_prctl, PR_SET_NAME, "tmem-pager");
