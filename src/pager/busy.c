@@ -10,7 +10,7 @@ enum {
 	/* Pages written to, leaves looked at: one call's worth. */
 	SOLE_BATCH = 512,
 	SHARED_BATCH = 32,
-	LEAF_BATCH = 64,
+	LEAF_BATCH = 512,
 	/* Relatives: with more, everyone's copy is more than what it frees. */
 	FEW = 2
 };

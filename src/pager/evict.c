@@ -15,7 +15,7 @@
 
 enum {
 	/* How much of the table one call may look through. */
-	SCAN_LEAVES = 2048,
+	SCAN_LEAVES = 16384,
 	/* How many moves may fail in one call. */
 	MOVE_FAILURES = 64,
 	/* Rounds of the clock until odd pages are tried again. */

@@ -4,8 +4,8 @@
  *
  * The kernel's page tables are the truth about which pages are present; this
  * table says where the content of a page is that is *not*.  A leaf covers
- * 2 MiB (512 pages) and exists once anything is known in it, so reserves of
- * terabytes cost nothing.  A page is named by its virtual page number (vpn),
+ * 256 KiB (64 pages) and exists once anything is known in it, so reserves of
+ * terabytes cost nothing, and a page on its own costs 340 bytes.  A page is named by its virtual page number (vpn),
  * or by a 32-bit handle: leaf number << 9 | index in the leaf.
  *
  *   T1  The entry of a page whose content is only with us (STORED, LOADING,
@@ -37,14 +37,14 @@ enum tmem_page_state {
 };
 
 enum {
-	LEAF_SHIFT = 9,
+	LEAF_SHIFT = 6,
 	LEAF_PAGES = 1 << LEAF_SHIFT,
 	LEAF_WORDS = LEAF_PAGES / 64,
 	TABLE_VALUE_BITS = 29,
-	TABLE_L1 = 8192, /* of 16 GiB each: 128 TiB */
-	TABLE_L2 = 8192, /* leaves */
-	TABLE_CHUNK = 16,
-	TABLE_CHUNKS = 1 << 16
+	TABLE_L1 = 8192,  /* of 16 GiB each: 128 TiB */
+	TABLE_L2 = 65536, /* leaves */
+	TABLE_CHUNK = 128,
+	TABLE_CHUNKS = 1 << 17
 };
 
 #define TABLE_VALUE_MASK ((1u << TABLE_VALUE_BITS) - 1)

@@ -2,7 +2,8 @@
 /*
  * 10,000 mappings, which cannot merge because their protections alternate.
  *
- *   alternate  pieces of one reserve, every second one read-only
+ *   alternate  pieces of one reserve, every second one executable
+ *   readonly   every second one read-only: those pages have to stay
  *   scattered  single mappings with holes, replaced at random
  *   fork       10,000 mappings and a child
  */
@@ -19,16 +20,22 @@ enum {
 static struct tt_region region;
 static size_t piece_pages;
 
-static void setup(void)
+/* Every second piece gets `protection`. */
+static void protect(size_t first, int protection)
+{
+	for (size_t i = first; i < NR_MAPS; i += 2)
+		TT_SYS(mprotect(region.base + i * piece_pages * TT_PAGE,
+				piece_pages * TT_PAGE, protection));
+}
+
+static void setup(int protection)
 {
 	piece_pages = tt_pages(90) / NR_MAPS;
 	if (!piece_pages)
 		piece_pages = 1;
 	tt_region_map(&region, piece_pages * NR_MAPS, 1);
 	tt_region_fill(&region);
-	for (size_t i = 1; i < NR_MAPS; i += 2)
-		TT_SYS(mprotect(region.base + i * piece_pages * TT_PAGE,
-				piece_pages * TT_PAGE, PROT_READ));
+	protect(1, protection);
 }
 
 /* Checks all of it; writes a third of what may be written. */
@@ -44,19 +51,27 @@ static void work(uint64_t *rng)
 	tt_region_verify_shuffled(&region);
 }
 
-static void alternate(void)
+static void alternate_with(int protection)
 {
 	uint64_t rng = tt_rand_start(1);
 
-	setup();
+	setup(protection);
 	for (unsigned i = 0; i < 2; i++)
 		work(&rng);
-	for (size_t i = 0; i < NR_MAPS; i++)
-		TT_SYS(mprotect(region.base + i * piece_pages * TT_PAGE,
-				piece_pages * TT_PAGE,
-				i % 2 ? PROT_READ | PROT_WRITE : PROT_READ));
+	protect(1, PROT_READ | PROT_WRITE);
+	protect(0, protection);
 	tt_region_verify_shuffled(&region);
 	tt_region_unmap(&region);
+}
+
+static void alternate(void)
+{
+	alternate_with(PROT_READ | PROT_WRITE | PROT_EXEC);
+}
+
+static void readonly(void)
+{
+	alternate_with(PROT_READ);
 }
 
 static void scattered(void)
@@ -100,7 +115,7 @@ static void forked(void)
 	uint64_t rng = tt_rand_start(3);
 	pid_t pid;
 
-	setup();
+	setup(PROT_READ | PROT_WRITE | PROT_EXEC);
 	pid = tt_fork();
 	region.bump = pid ? 1 : 100;
 	work(&rng);
@@ -114,6 +129,7 @@ static void forked(void)
 int main(int argc, char **argv)
 {
 	static const struct tt_case cases[] = { { "alternate", alternate },
+						{ "readonly", readonly },
 						{ "scattered", scattered },
 						{ "fork", forked },
 						{ NULL } };
