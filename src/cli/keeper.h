@@ -136,6 +136,9 @@ struct tmem_keeper {
 	uint64_t last_activity; /* a sum that changes when anything does */
 	pid_t front_pid;
 
+	uint64_t swap_peak_pages; /* since the file was last trimmed */
+	bool swap_has_lost;	  /* a killed process may have left slots */
+	bool no_trim;		  /* the file system can't */
 	bool swap_full;
 	bool full_warned;
 	uint64_t full_used_pages; /* of the swap file when it was full */

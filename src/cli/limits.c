@@ -8,6 +8,9 @@
  * ended with a message instead.  pause: all programs of the tree are stopped
  * until the user continues them.  term: the program is ended.
  *
+ * The swap file's space goes back to the file system when its use has fallen
+ * by half, or when a process died whose last writes nobody waited for.
+ *
  * --max-stall.  Faults' waiting time is added up in ten steps that make one
  * window.  In each step a process counts for the step's length at the most,
  * however many of its threads waited.
@@ -23,6 +26,8 @@
 #include <unistd.h>
 
 #define CGROUP_MARGIN_BYTES (16ull << 20)
+/* Less is not worth the walk. */
+#define TRIM_PAGES ((64ull << 20) / TMEM_PAGE_SIZE)
 
 enum {
 	STEPS = sizeof(((struct tmem_keeper *)0)->stall_steps) /
@@ -169,8 +174,24 @@ static void watch_pause(struct tmem_keeper *k)
 		tmem_limits_resume(k);
 }
 
+static void watch_swap_file(struct tmem_keeper *k)
+{
+	uint64_t used = used_swap_pages(k);
+
+	if (used > k->swap_peak_pages)
+		k->swap_peak_pages = used;
+	if (k->swap.fd < 0 || k->no_trim ||
+	    (!k->swap_has_lost && (k->swap_peak_pages - used < TRIM_PAGES ||
+				   used > k->swap_peak_pages / 2)))
+		return;
+	k->no_trim = tmem_swapmap_trim(k->swap_map_fd, k->swap.fd) < 0;
+	k->swap_peak_pages = used_swap_pages(k);
+	k->swap_has_lost = false;
+}
+
 bool tmem_limits_tick(struct tmem_keeper *k, uint64_t now_ns)
 {
+	watch_swap_file(k);
 	if (k->swap_full)
 		watch_growth(k);
 	if (k->paused)

@@ -162,6 +162,8 @@ static void reap(struct tmem_keeper *k, int slot)
 	struct tmem_tree_slot *t = &k->tree->slots[slot];
 	uint64_t grant;
 
+	if (atomic_load(&t->state) != TMEM_SLOT_DEAD)
+		k->swap_has_lost = true;
 	atomic_store(&t->state, TMEM_SLOT_DEAD);
 	tmem_slots_sample(k);
 	take_slot_peaks(k, t);

@@ -188,6 +188,7 @@ static void *regions_thread(void *argument)
 
 	tt_region_map(&mine, tt_pages(90) / NR_THREADS, 400 + me);
 	tt_region_fill(&mine);
+	pthread_barrier_wait(&barrier); /* all of them at the same time */
 	tt_region_work(&mine, &rng, mine.nr_pages, 3);
 	tt_region_verify(&mine);
 	tt_region_unmap(&mine);

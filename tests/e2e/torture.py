@@ -65,37 +65,10 @@ class Row:
         return [str(self.mib), str(seed)] + ([self.case] if self.case else [])
 
 
-# Rows that continuous integration does not run yet: they have not been seen to
-# pass within its time, or go over the budget on a busy machine.
-SOAK = set("""
-    fork-nested fork-thread fork-vfork mremap-move unmap-whole unmap-churn
-    madvise-remove rw-splice mprotect-none mprotect-readonly
-    mprotect-cycle fork_raw-thread fork_many-readers
-    fork_many-readers-half fork_many-bomb fork_many-workers
-    fork_many-chain exec-failed exec-spawn exec-vfork exec-thread
-    exec-forked thread_exit-owned thread_exit-c11 thread_exit-robust
-    thread_exit-detached thread_exit-cancel thread_exit-keys closeall-from
-    closeall-range closeall-loop closeall-reuse closeall-child
-    closeall-exec sigblock-blocked sigblock-pending sigblock-fork
-    sigblock-ignored sched-pinned sched-process sched-fifo sched-busy
-    sched-idle userns-userns userns-self userns-mountns userns-pidns
-    userns-setuid userns-dumpable userns-chroot seccomp-child
-    seccomp-errno seccomp-kill seccomp-fork symbols rlimit-late rlimit-as
-    rlimit-nofile rlimit-nproc rlimit-fsize mlock-part mlock-onfault
-    mlock-fork mlock-all thp-madvise thp-collapse thp-split thp-fork
-    guard-unmapped guard-readonly guard-beyond guard-overflow
-    barrier-write barrier-read barrier-threads reserve-commit
-    reserve-sparse manymaps-alternate manymaps-scattered manymaps-fork
-    daemon-watched pipes-pair pipes-pipeline pipes-threads stacks-deep
-    stacks-thread stacks-contexts stacks-jumps memset-once memset-twice
-    memset-calloc memset-mixed heap-brk heap-calloc heap-trim uffd-missing
-    uffd-protect exit-killed exit-exit exit-quick exit-leader exit-orphan
-    exit-atexit exit-kill exit-abort exit-segv signals-timer
-    signals-threads signals-restart signals-stop threads-words-swap
-    fork-both-swap mremap-random-swap unmap-partial-swap
-    madvise-dontneed-swap races-forks-swap uring-registered-swap
-    rw-file-swap
-""".split())
+# Rows that continuous integration does not run.  They are right, but thrash:
+# many relatives that together need several times the memory and the swap file
+# (chain: over the limit, as --on-full grow has it; bomb: for a moment).
+SOAK = {"fork_many-readers-half", "fork_many-bomb", "fork_many-chain"}
 
 
 def rows():
@@ -114,7 +87,9 @@ def rows():
     add("threads", "first", mib=128, limit="32M")
     check("fork", "both", mib=64, limit="64M")
     # Parent and children write all of it: their sum is what must fit.
-    add("fork", "nested writers thread atfork vfork", limit="64M")
+    add("fork", "nested writers thread", limit="64M")
+    add("fork", "atfork", limit="48M")
+    add("fork", "vfork")
     check("mremap", "random", mib=64, limit="32M")
     add("mremap", "grow move shrink dontunmap pieces realloc")
     check("unmap", "partial", mib=64, limit="32M")
