@@ -3,7 +3,7 @@
  * Memory from the kernel.
  *
  * Alignment, and adjacency (so that chunks merge into few mappings): in the
- * pager addresses are handed out upwards (tmem_sys_map_from), and a filler
+ * pager addresses are handed out upwards (tmem_sys_map_within), and a filler
  * makes the next one fit.  Elsewhere the kernel chooses: twice as much is
  * mapped and trimmed, and the next goes right below.
  *

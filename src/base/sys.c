@@ -2,24 +2,58 @@
 /* See sys.h. */
 #include "sys.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 
-static _Atomic uintptr_t map_hint;
+enum {
+	WINDOW_TRIES = 4096
+};
+#define WINDOW_STEP (1ul << 30)
 
-void tmem_sys_map_from(uintptr_t start)
+static uintptr_t window_start;
+static uintptr_t window_end; /* 0: no window */
+static _Atomic uintptr_t window_next;
+
+void tmem_sys_map_within(uintptr_t start, uintptr_t end)
 {
-	atomic_store(&map_hint, start);
+	window_start = start;
+	window_end = end;
+	atomic_store(&window_next, start);
+}
+
+static long map_at(uintptr_t start, size_t bytes, int prot, int flags)
+{
+	return tmem_sys(SYS_mmap, start, bytes, prot,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1,
+			0);
+}
+
+/* The next free place; where somebody else is, well past that. */
+static long map_in_window(size_t bytes, int prot)
+{
+	size_t whole = (bytes + 4095) & ~(size_t)4095;
+	unsigned i;
+	long r = -ENOMEM;
+
+	for (i = 0; i < WINDOW_TRIES; i++) {
+		uintptr_t at = atomic_fetch_add(&window_next, whole);
+
+		if (at + whole > window_end || at < window_start) {
+			atomic_store(&window_next, window_start);
+			continue;
+		}
+		r = map_at(at, bytes, prot, MAP_FIXED_NOREPLACE);
+		if (r != -EEXIST)
+			break;
+		atomic_fetch_add(&window_next, WINDOW_STEP);
+	}
+	return r;
 }
 
 void *tmem_sys_map_anon(size_t bytes, int prot)
 {
-	uintptr_t hint = atomic_load_explicit(&map_hint, memory_order_relaxed);
-	long r;
+	long r = window_end ? map_in_window(bytes, prot)
+			    : map_at(0, bytes, prot, 0);
 
-	if (hint)
-		hint = atomic_fetch_add(&map_hint,
-					(bytes + 4095) & ~(size_t)4095);
-	r = tmem_sys(SYS_mmap, hint, bytes, prot,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return r < 0 && r > -4096 ? NULL : tmem_sys_pointer((uint64_t)r);
 }

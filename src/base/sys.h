@@ -58,11 +58,11 @@ static inline void *tmem_sys_pointer(uint64_t addr)
 void *tmem_sys_map_anon(size_t bytes, int prot);
 
 /*
- * From now on memory is asked for at this address and above, as long as that
- * is free.  The pager keeps out of the program's way like this: a hole that
- * the program made is the program's to map again.
+ * From now on all memory is taken from this window, upwards; none outside.
+ * The pager keeps out of the program's way like this (a hole that the program
+ * made is the program's to map again), and knows its own memory by address.
  */
-void tmem_sys_map_from(uintptr_t start);
+void tmem_sys_map_within(uintptr_t start, uintptr_t end);
 
 static inline long tmem_sys_unmap(void *start, size_t bytes)
 {

@@ -112,7 +112,7 @@ static uint64_t total_bytes(uint64_t capacity, unsigned max_users)
 	return bits_offset(capacity) + max_users * bits_stride(capacity);
 }
 
-/* Over a reservation: see tmem_sys_map_from(). */
+/* Over a reservation: see tmem_sys_map_within(). */
 static void *map_shared(int fd, uint64_t offset, size_t bytes)
 {
 	void *start = tmem_sys_map_anon(bytes, PROT_NONE);

@@ -27,6 +27,10 @@ enum {
 	FAULT_EVICT_MAX = 64,
 	/* Of the grant, if there is a swap file for the rest. */
 	STORE_PERCENT = 70,
+	LOCK_TRIES = 3,
+	/* So many looks find that the program has not run: it may just wait
+	 * for us. */
+	IDLE_TICKS = 16,
 	/* Looks in one go that find only busy pages. */
 	BUSY_MAX = 16,
 	/* Faults wait no longer than for these when we are far above. */
@@ -39,7 +43,7 @@ enum {
 /* How fast one CPU touches new memory: 2.7 GB/s measured, with room. */
 #define GROW_PAGES_PER_MS 1024ull
 #define TICK_MIN_NS	  (1 * NS_PER_MS)
-#define TICK_IDLE_NS	  (10 * NS_PER_MS)
+#define TICK_IDLE_NS	  (4 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
 #define PSS_URGENT_NS	  (10 * NS_PER_MS)
@@ -152,6 +156,19 @@ static void urge_handlers(struct tmem_pager *pager)
 			atomic_store(&h->urged, 1);
 	}
 	tmem_serve_kick(pager);
+}
+
+void tmem_budget_acquire(struct tmem_pager *pager) TMEM_UNANALYSED
+{
+	unsigned i;
+
+	for (i = 0; i < LOCK_TRIES; i++) {
+		if (tmem_lock_try_acquire(&pager->lock))
+			return;
+		tmem_sys_pause();
+	}
+	urge_handlers(pager);
+	tmem_lock_acquire(&pager->lock);
 }
 
 void tmem_budget_full(struct tmem_pager *pager)
@@ -372,9 +389,11 @@ static bool nothing_new(struct tmem_pager *pager)
 	       atomic_load(&pager->slot->target_bytes) == UINT64_MAX &&
 	       tmem_budget_usage_pages(pager) <= grant_pages(pager);
 	pager->program_cpu_ns = cpu_ns;
-	if (!same)
-		pager->full_tick_ns = now;
-	return same;
+	pager->idle_ticks = same ? pager->idle_ticks + 1 : 0;
+	if (pager->idle_ticks > IDLE_TICKS)
+		return true;
+	pager->full_tick_ns = now;
+	return false;
 }
 
 uint64_t tmem_budget_tick(struct tmem_pager *pager)

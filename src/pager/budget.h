@@ -35,6 +35,12 @@ void tmem_budget_after_fault(struct tmem_handler *me);
 /* Evicts if the use is above the grant: a handler that was kicked. */
 void tmem_budget_reclaim(struct tmem_handler *me);
 
+/*
+ * The ticker's way to the lock: a handler that was put aside while it held it
+ * is urged, so that a program that takes all CPUs can't delay us.
+ */
+void tmem_budget_acquire(struct tmem_pager *pager) TMEM_ACQUIRES(&pager->lock);
+
 /* A page found room nowhere: the keeper hears of it at the next tick. */
 void tmem_budget_full(struct tmem_pager *pager);
 

@@ -129,7 +129,7 @@ void tmem_busy_retry(struct tmem_pager *pager)
 	}
 	if (now < pager->busy_next_ns || !atomic_exchange(&pager->some_busy, 0))
 		return;
-	tmem_lock_acquire(&pager->lock);
+	tmem_budget_acquire(pager);
 	if (!atomic_load(&pager->fork_mode))
 		look_locked(pager, &list);
 	else

@@ -63,6 +63,13 @@ enum {
 	PAGER_FRONTSWAP_TYPE = 0
 };
 
+/*
+ * Where our memory goes, which is never paged: between what
+ * programs, their libraries, and the usual runtimes and sanitizers use.
+ */
+#define PAGER_WINDOW_START 0x400000000000ul
+#define PAGER_WINDOW_END   0x480000000000ul
+
 /* A mapping of the pager's own, or a registered range of the program's. */
 struct tmem_range {
 	uint64_t start;
@@ -169,6 +176,7 @@ struct tmem_pager {
 	_Atomic int64_t usage_delta_pages; /* since the last statm */
 	uint64_t program_cpu_ns; /* that the program had used: is it idle? */
 	uint64_t full_tick_ns;
+	unsigned idle_ticks; /* looks since it last ran */
 	uint64_t usage_base_pages;
 	uint64_t usage_store_base;
 	uint64_t last_minflt;

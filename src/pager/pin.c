@@ -6,6 +6,7 @@
 #include <sched.h>
 
 #include "base/sys.h"
+#include "budget.h"
 #include "procfs.h"
 #include "region.h"
 #include "serve.h"
@@ -49,7 +50,7 @@ void tmem_pin_fetch(struct tmem_pager *pager, void *scratch)
 	uint64_t vpn;
 
 	for (;;) {
-		tmem_lock_acquire(&pager->lock);
+		tmem_budget_acquire(pager);
 		vpn = pager->nr_fetch ? pager->fetch[--pager->nr_fetch] : 0;
 		tmem_lock_release(&pager->lock);
 		if (!vpn)
@@ -64,7 +65,7 @@ static void pin_thread(struct tmem_pager *pager, int tid)
 
 	if (tmem_sys(SYS_get_robust_list, tid, &head, &len) < 0 || !head)
 		return;
-	tmem_lock_acquire(&pager->lock);
+	tmem_budget_acquire(pager);
 	if (!atomic_load(&pager->fork_mode))
 		tmem_pin_range_locked(pager, head - DESCRIPTOR_BEFORE,
 				      head + DESCRIPTOR_AFTER);

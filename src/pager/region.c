@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "base/uffd.h"
+#include "budget.h"
 #include "event.h"
 #include "offsets.h"
 #include "pin.h"
@@ -16,7 +17,7 @@
 
 enum {
 	MAPS_BUFFER = 64 << 10,
-	MAX_EXCLUDED = 8192,
+	MAX_EXCLUDED = PAGER_MAX_LEFT_OUT + 2,
 	SMALL_BYTES = 64 << 10,
 	BSS_BYTES = 1 << 20,
 	SCAN_REGIONS = 256,
@@ -36,8 +37,7 @@ struct scan {
 	uint64_t file_end;    /* where the last file's mapping ended */
 	/*
 	 * Adjacent pieces as one.  Collected first and registered when the
-	 * whole map was read: registering makes new tables, and those must
-	 * not be taken for the program's memory.
+	 * whole map was read: registering changes it.
 	 */
 	struct tmem_range *runs;
 	unsigned nr_runs;
@@ -61,17 +61,12 @@ int tmem_region_init(struct tmem_pager *pager)
 		       : -ENOMEM;
 }
 
-static void exclude(void *arg, void *start, size_t bytes)
+static void exclude(struct scan *s, uint64_t start, uint64_t end)
 {
-	struct scan *s = arg;
-	uint64_t from = (uintptr_t)start & ~4095ull;
-
-	if (!bytes)
-		return;
 	TMEM_ASSERT(s->nr_excluded < MAX_EXCLUDED);
 	s->excluded[s->nr_excluded++] =
-		(struct tmem_range){ from, ((uintptr_t)start + bytes + 4095) &
-						   ~4095ull };
+		(struct tmem_range){ start & ~4095ull,
+				     (end + 4095) & ~4095ull };
 }
 
 static void sort_ranges(struct tmem_range *r, unsigned nr)
@@ -96,19 +91,10 @@ static void collect_excluded(struct scan *s)
 	unsigned i;
 
 	s->nr_excluded = 0;
-	for (i = 0; i < pager->nr_own; i++)
-		exclude(s, tmem_sys_pointer(pager->own[i].start),
-			pager->own[i].end - pager->own[i].start);
+	exclude(s, PAGER_WINDOW_START, PAGER_WINDOW_END);
+	exclude(s, (uintptr_t)__bss_start, (uintptr_t)_end);
 	for (i = 0; i < pager->nr_left_out; i++)
-		exclude(s, tmem_sys_pointer(pager->left_out[i].start),
-			pager->left_out[i].end - pager->left_out[i].start);
-	exclude(s, __bss_start, (size_t)(_end - __bss_start));
-	tmem_store_for_each_mapping(pager->store, exclude, s);
-	if (pager->swapfile)
-		tmem_swapfile_for_each_mapping(pager->swapfile, exclude, s);
-	tmem_frontswap_for_each_mapping(pager->frontswap, exclude, s);
-	exclude(s, pager->table.l1, TABLE_L1 * sizeof(void *));
-	tmem_table_for_each_mapping(&pager->table, exclude, s);
+		exclude(s, pager->left_out[i].start, pager->left_out[i].end);
 	sort_ranges(s->excluded, s->nr_excluded);
 }
 
@@ -314,13 +300,6 @@ static int parse_maps(struct scan *s)
 	return n < 0 ? (int)n : 0;
 }
 
-/* No evictor is between two holds: the store's list of mappings is whole. */
-static void wait_for_evictors(struct tmem_pager *pager)
-{
-	while (atomic_load(&pager->nr_storing))
-		tmem_sys_pause();
-}
-
 static void scan(struct tmem_pager *pager, bool adopt)
 {
 	struct scan s = { .pager = pager,
@@ -331,12 +310,11 @@ static void scan(struct tmem_pager *pager, bool adopt)
 	uint64_t small_limit = atomic_load(&pager->slot->grant_bytes) / 16;
 	unsigned i;
 
-	tmem_lock_acquire(&pager->lock);
+	tmem_budget_acquire(pager);
 	if (atomic_load(&pager->fork_mode) || pager->scans_off) {
 		tmem_lock_release(&pager->lock);
 		return;
 	}
-	wait_for_evictors(pager);
 	collect_excluded(&s);
 	parse_maps(&s);
 	if (!pager->small_too && s.small_bytes > small_limit) {
@@ -359,7 +337,7 @@ static bool arm(struct tmem_pager *pager)
 	uint64_t bell = (uintptr_t)pager->doorbell;
 	bool ok;
 
-	tmem_lock_acquire(&pager->lock);
+	tmem_budget_acquire(pager);
 	ok = !atomic_load(&pager->fork_mode) &&
 	     tmem_frames_register(pager) == 0 &&
 	     register_range(pager, bell, bell + 2ul * TMEM_PAGE_SIZE) == 0;

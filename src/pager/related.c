@@ -2,6 +2,8 @@
 /* See related.h. */
 #include "related.h"
 
+#include "budget.h"
+
 static uint32_t count_relatives(const struct tmem_pager *pager)
 {
 	uint32_t nr = 0;
@@ -31,7 +33,7 @@ void tmem_related_update(struct tmem_pager *pager)
 	pager->nr_relatives = count_relatives(pager);
 	if (pager->nr_relatives)
 		return;
-	tmem_lock_acquire(&pager->lock);
+	tmem_budget_acquire(pager);
 	if (!atomic_load(&pager->fork_mode)) {
 		atomic_store(&pager->related, 0);
 		tmem_store_thaw(pager->store);

@@ -41,12 +41,6 @@ enum {
 	ROOM_NAPS = 8
 };
 
-/*
- * Where our memory goes: between what programs, their libraries, and the
- * usual runtimes and sanitizers use.
- */
-#define MAP_FROM 0x300000000000ul
-
 struct tmem_pager *tmem_pager;
 
 void *tmem_pager_map(struct tmem_pager *pager, size_t bytes)
@@ -502,7 +496,7 @@ __attribute__((constructor)) static void start(void)
 
 	if (!name || strlen(name) >= sizeof(pager->tree_name))
 		return;
-	tmem_sys_map_from(MAP_FROM);
+	tmem_sys_map_within(PAGER_WINDOW_START, PAGER_WINDOW_END);
 	pager = tmem_sys_map_anon(sizeof(*pager), PROT_READ | PROT_WRITE);
 	if (!pager)
 		return;

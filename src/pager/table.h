@@ -5,8 +5,9 @@
  * The kernel's page tables are the truth about which pages are present; this
  * table says where the content of a page is that is *not*.  A leaf covers
  * 256 KiB (64 pages) and exists once anything is known in it, so reserves of
- * terabytes cost nothing, and a page on its own costs 340 bytes.  A page is named by its virtual page number (vpn),
- * or by a 32-bit handle: leaf number << 9 | index in the leaf.
+ * terabytes cost nothing, and a page on its own costs 340 bytes.  A page is
+ * named by its virtual page number (vpn), or by a 32-bit handle: leaf number <<
+ * 9 | index in the leaf.
  *
  *   T1  The entry of a page whose content is only with us (STORED, LOADING,
  *       LEAVING) is never PAGE_NONE: a missing page with PAGE_NONE is zeros.
