@@ -170,20 +170,27 @@ int tmem_keeper_open(struct tmem_keeper *k)
 	return 0;
 }
 
+int tmem_keeper_exec_program(const struct tmem_keeper *k,
+			     const sigset_t *original_mask)
+{
+	char *const *argv = k->options->program;
+	int r = tmem_program_set_environment(k->pager_path, k->tree_name);
+
+	if (r < 0)
+		return -r;
+	if (k->sigchld_ignored)
+		signal(SIGCHLD, SIG_IGN);
+	sigprocmask(SIG_SETMASK, original_mask, NULL);
+	execvp(argv[0], argv);
+	return errno;
+}
+
 /* In the child.  Writes errno to `error_fd` if there is no program. */
 static void become_program(struct tmem_keeper *k, int error_fd,
 			   const sigset_t *original_mask)
 {
-	char *const *argv = k->options->program;
-	int error = -tmem_program_set_environment(k->pager_path, k->tree_name);
+	int error = tmem_keeper_exec_program(k, original_mask);
 
-	if (!error) {
-		if (k->sigchld_ignored)
-			signal(SIGCHLD, SIG_IGN);
-		sigprocmask(SIG_SETMASK, original_mask, NULL);
-		execvp(argv[0], argv);
-		error = errno;
-	}
 	if (write(error_fd, &error, sizeof(error)) != sizeof(error))
 		_exit(TMEM_EXIT_FAIL);
 	_exit(TMEM_EXIT_FAIL);

@@ -190,6 +190,9 @@ void tmem_keeper_signal_main(struct tmem_keeper *k, int sig);
  */
 void tmem_keeper_main(struct tmem_keeper *k, int front_fd, pid_t main_pid,
 		      const sigset_t *original_mask) __attribute__((noreturn));
+/* Becomes the program, in its environment; returns an errno if it can't. */
+int tmem_keeper_exec_program(const struct tmem_keeper *k,
+			     const sigset_t *original_mask);
 /* Makes budget page, slot map, socket.  0, or an exit status after a line. */
 int tmem_keeper_open(struct tmem_keeper *k);
 

@@ -155,14 +155,7 @@ static int run_as_program(struct tmem_keeper *k, int fds[2],
 		return tmem_cli_fail(TMEM_EXIT_FAIL,
 				     "the keeper did not start; try without "
 				     "--exec");
-	error = -tmem_program_set_environment(k->pager_path, k->tree_name);
-	if (!error) {
-		if (k->sigchld_ignored)
-			signal(SIGCHLD, SIG_IGN);
-		sigprocmask(SIG_SETMASK, original_mask, NULL);
-		execvp(argv[0], argv);
-		error = errno;
-	}
+	error = tmem_keeper_exec_program(k, original_mask);
 	m.type = TMEM_FRONT_EXIT;
 	send(fds[0], &m, sizeof(m), MSG_NOSIGNAL);
 	return tmem_cli_fail(error == ENOENT ? TMEM_EXIT_NOTFOUND

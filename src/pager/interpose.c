@@ -13,6 +13,7 @@
  * The real functions are found once, at load, with the dlsym of libc 2.2.5,
  * so that the library loads on old systems too.
  */
+#include <alloca.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,6 @@
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 
 enum {
-	EXEC_ARGS = 1024,
 	PATH_ROOM = 4096
 };
 
@@ -242,47 +242,64 @@ EXPORT int execveat(int fd, const char *path, char *const argv[],
 	return libc_result(tmem_sys(SYS_execveat, fd, path, argv, envp, flags));
 }
 
-/* The arguments of an execl into argv; returns the list after its NULL. */
-#define COLLECT(ap, first, argv)                                   \
-	do {                                                       \
-		unsigned n_ = 0;                                   \
-		(argv)[n_] = tmem_sys_pointer((uintptr_t)(first)); \
-		while ((argv)[n_] && n_ < EXEC_ARGS - 1)           \
-			(argv)[++n_] = va_arg(ap, char *);         \
-		(argv)[n_] = NULL;                                 \
+static size_t count_arguments(const char *first, va_list *rest)
+{
+	size_t n = 0;
+
+	while (first) {
+		first = va_arg(*rest, const char *);
+		n++;
+	}
+	return n;
+}
+
+/* With the NULL, so that `rest` is behind it. */
+static void collect_arguments(char **argv, const char *first, va_list *rest)
+{
+	*argv = tmem_sys_pointer((uintptr_t)first);
+	while (*argv)
+		*++argv = va_arg(*rest, char *);
+}
+
+/* The arguments of an execl as an array, on the caller's stack. */
+#define GATHER(argv, first, rest)                                       \
+	do {                                                            \
+		va_start(rest, first);                                  \
+		(argv) = alloca((count_arguments(first, &(rest)) + 1) * \
+				sizeof(*(argv)));                       \
+		va_end(rest);                                           \
+		va_start(rest, first);                                  \
+		collect_arguments(argv, first, &(rest));                \
 	} while (0)
 
 EXPORT int execl(const char *path, const char *arg, ...)
 {
-	char *argv[EXEC_ARGS];
-	va_list ap;
+	char **argv;
+	va_list rest;
 
-	va_start(ap, arg);
-	COLLECT(ap, arg, argv);
-	va_end(ap);
+	GATHER(argv, arg, rest);
+	va_end(rest);
 	return execve(path, argv, environ);
 }
 
 EXPORT int execlp(const char *file, const char *arg, ...)
 {
-	char *argv[EXEC_ARGS];
-	va_list ap;
+	char **argv;
+	va_list rest;
 
-	va_start(ap, arg);
-	COLLECT(ap, arg, argv);
-	va_end(ap);
+	GATHER(argv, arg, rest);
+	va_end(rest);
 	return execvpe(file, argv, environ);
 }
 
 EXPORT int execle(const char *path, const char *arg, ...)
 {
-	char *argv[EXEC_ARGS], *const *envp;
-	va_list ap;
+	char **argv, *const *envp;
+	va_list rest;
 
-	va_start(ap, arg);
-	COLLECT(ap, arg, argv);
-	envp = va_arg(ap, char *const *);
-	va_end(ap);
+	GATHER(argv, arg, rest);
+	envp = va_arg(rest, char *const *);
+	va_end(rest);
 	return execve(path, argv, envp);
 }
 
