@@ -129,10 +129,9 @@ static bool found_present_locked(struct tmem_pager *pager, uint64_t vpn)
 	return true;
 }
 
-static void discover(struct scan *s, uint64_t start, uint64_t end)
-	TMEM_REQUIRES(&s->pager->lock)
+static void discover(struct tmem_pager *pager, struct scan *s, uint64_t start,
+		     uint64_t end) TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_pager *pager = s->pager;
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.start = start,
@@ -194,7 +193,7 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 		return;
 	}
 	tmem_sys_madvise(tmem_sys_pointer(start), end - start, MADV_NOHUGEPAGE);
-	discover(s, start, end);
+	discover(pager, s, start, end);
 }
 
 static void add_piece(struct scan *s, uint64_t start, uint64_t end)

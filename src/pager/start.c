@@ -301,7 +301,7 @@ static void fail(struct tmem_pager *pager, int error)
 /* The program's limits on files are not meant for the swap file. */
 static void lift_limit(int which)
 {
-	struct rlimit limit;
+	struct rlimit limit = { 0, 0 };
 
 	if (tmem_sys(SYS_prlimit64, 0, which, NULL, &limit) < 0)
 		return;
