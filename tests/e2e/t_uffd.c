@@ -66,13 +66,14 @@ static void serve_missing(uintptr_t address)
 				    .len = TT_PAGE };
 
 	tt_fill(page, 77, nr, 1);
+	/* Before the ioctl, which wakes who looks at it. */
+	atomic_fetch_add(&nr_served, 1);
 	while (ioctl(uffd, UFFDIO_COPY, &copy)) {
 		if (errno == EEXIST)
 			break;
 		if (errno != EAGAIN)
 			tt_fail("UFFDIO_COPY: %s", strerror(errno));
 	}
-	atomic_fetch_add(&nr_served, 1);
 }
 
 static void serve_protected(uintptr_t address)
@@ -81,8 +82,8 @@ static void serve_protected(uintptr_t address)
 
 	wp.range.start = address & ~(TT_PAGE - 1ul);
 	wp.range.len = TT_PAGE;
-	TT_SYS(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp));
 	atomic_fetch_add(&nr_served, 1);
+	TT_SYS(ioctl(uffd, UFFDIO_WRITEPROTECT, &wp));
 }
 
 static void *server(void *argument)
