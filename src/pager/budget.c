@@ -28,6 +28,8 @@ enum {
 	/* Of the grant, if there is a swap file for the rest. */
 	STORE_PERCENT = 70,
 	LOCK_TRIES = 3,
+	/* Beside shared memory that takes the whole grant. */
+	PRIVATE_LEAST = 12 * MIB_PAGES,
 	/* So many looks find that the program has not run: it may just wait
 	 * for us. */
 	IDLE_TICKS = 16,
@@ -48,12 +50,21 @@ enum {
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
 #define PSS_URGENT_NS	  (10 * NS_PER_MS)
 
+/*
+ * What we may use.  Where shared memory, which can't be paged, takes all of
+ * it, some private memory stays nevertheless: to evict that as well would not
+ * bring the use down to the grant, only the program to a stop.
+ */
 static int64_t grant_pages(const struct tmem_pager *pager)
 {
 	uint64_t grant = atomic_load(&pager->slot->grant_bytes);
 	uint64_t target = atomic_load(&pager->slot->target_bytes);
+	uint64_t pages = (grant < target ? grant : target) / TMEM_PAGE_SIZE;
+	uint64_t least = pager->shmem_pages + PRIVATE_LEAST;
 
-	return (int64_t)((grant < target ? grant : target) / TMEM_PAGE_SIZE);
+	if (pager->shmem_pages > PRIVATE_LEAST && pages < least)
+		pages = least;
+	return (int64_t)pages;
 }
 
 /* Kept free below the grant, for bursts and for what ticks see late. */

@@ -18,7 +18,7 @@ import time
 MIB = 1 << 20
 PROGRAM = """
 import mmap, os, sys
-m = mmap.mmap(-1, 256 << 20)
+m = mmap.mmap(-1, 256 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for i in range(256):
     m[i << 20:(i + 1) << 20] = os.urandom(1 << 20)
 print("full", flush=True)

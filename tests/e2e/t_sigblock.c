@@ -18,7 +18,8 @@
 #include <unistd.h>
 
 enum {
-	NR_THREADS = 3
+	NR_THREADS = 3,
+	NR_CHILDREN = 8
 };
 
 static struct tt_region region;
@@ -131,11 +132,11 @@ static void ignored(void)
 
 	setup();
 	tt_region_over(&shared,
-		       mmap(NULL, 16 * TT_PAGE, PROT_READ | PROT_WRITE,
+		       mmap(NULL, NR_CHILDREN * TT_PAGE, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0),
-		       16, 5);
+		       NR_CHILDREN, 5);
 	signal(SIGCHLD, SIG_IGN);
-	for (unsigned i = 0; i < 16; i++) {
+	for (unsigned i = 0; i < NR_CHILDREN; i++) {
 		pid = tt_fork();
 		if (!pid) {
 			tt_region_verify_shuffled(&region);
@@ -149,7 +150,7 @@ static void ignored(void)
 	TT_ASSERT(errno == ECHILD);
 	signal(SIGCHLD, SIG_DFL);
 	/* Each child has written its page. */
-	for (unsigned i = 0; i < 16; i++)
+	for (unsigned i = 0; i < NR_CHILDREN; i++)
 		shared.version[i] = 1;
 	tt_region_verify(&shared);
 	tt_region_unmap(&shared);

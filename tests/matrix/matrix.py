@@ -194,7 +194,7 @@ def stress(*methods):
         for method in methods:
             place.run(["stress-ng", "--vm", "2", "--vm-bytes", "128M",
                        "--vm-keep", "--vm-method", method, "--verify",
-                       "--vm-ops", "5000", "--timeout", "60",
+                       "--vm-ops", "2000", "--timeout", "60",
                        "--oomable", "--quiet"])
         return "verified by itself: %s" % " ".join(methods)
     return row
@@ -279,7 +279,7 @@ ROWS = {
     "churn": churn(300, 6, 10),
     "churn-jemalloc": churn(150, 4, 12, preload="libjemalloc.so.2"),
     "perl": perl(100000),
-    "node": node(250000),
+    "node": node(150000),
     "java": java(400000),
     "openssl": openssl(2000000),
 }
