@@ -22,7 +22,7 @@ enum {
 	/* Taken from the tree at a time, and kept as slack. */
 	GRANT_STEP_PAGES = 2 * MIB_PAGES,
 	/* Evicted at once after a fault. */
-	FAULT_EVICT = 8,
+	FAULT_EVICT = 16,
 	/* A fault waits for no more than this, however far above. */
 	FAULT_EVICT_MAX = 64,
 	/* Of the grant, if there is a swap file for the rest. */
