@@ -358,9 +358,9 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		if (unknown < pager->unknown_at_scan + MIB_PAGES ||
 		    usage < grant / 4 * 3)
 			return;
-		/* A quarter of the time for scans; half, if it is urgent. */
-		if (now - pager->scan_end_ns <
-		    (usage > grant ? 1 : 3) * pager->scan_ns)
+		/* A quarter of the time for scans, if it is not urgent. */
+		if (usage <= grant &&
+		    now - pager->scan_end_ns < 3 * pager->scan_ns)
 			return;
 	}
 	tmem_region_scan(pager);

@@ -192,7 +192,9 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 						 tmem_vpn(end));
 		return;
 	}
-	tmem_sys_madvise(tmem_sys_pointer(start), end - start, MADV_NOHUGEPAGE);
+	if (end - start >= SMALL_BYTES) /* else none can be there */
+		tmem_sys_madvise(tmem_sys_pointer(start), end - start,
+				 MADV_NOHUGEPAGE);
 	discover(pager, s, start, end);
 }
 
