@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel's userfaultfd and PAGEMAP_SCAN interface, as far as system
- * headers of Linux 6.1 lack it.  Everything here is looked for at run time:
- * POISON since 6.6, WP_ASYNC and PAGEMAP_SCAN since 6.7, MOVE since 6.8.
+ * The kernel's userfaultfd, PAGEMAP_SCAN and PROCMAP_QUERY interface, as far
+ * as system headers of Linux 6.1 lack it.  Everything here is looked for at
+ * run time: POISON since 6.6, WP_ASYNC and PAGEMAP_SCAN since 6.7, MOVE since
+ * 6.8, PROCMAP_QUERY since 6.11.
  */
 #ifndef TMEM_BASE_UFFD_H
 #define TMEM_BASE_UFFD_H
@@ -89,6 +90,30 @@ struct pm_scan_arg {
 	__u64 return_mask;
 };
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+#ifndef PROCMAP_QUERY
+#define PROCMAP_QUERY_VMA_SHARED	   0x08
+#define PROCMAP_QUERY_COVERING_OR_NEXT_VMA 0x10
+
+struct procmap_query {
+	__u64 size;
+	__u64 query_flags;
+	__u64 query_addr;
+	__u64 vma_start; /* from here on written by the kernel */
+	__u64 vma_end;
+	__u64 vma_flags;
+	__u64 vma_page_size;
+	__u64 vma_offset;
+	__u64 inode;
+	__u32 dev_major;
+	__u32 dev_minor;
+	__u32 vma_name_size; /* in: room; out: with the NUL, 0: no name */
+	__u32 build_id_size;
+	__u64 vma_name_addr;
+	__u64 build_id_addr;
+};
+#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
 #endif
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "gate.h"
 #include "offsets.h"
+#include "region.h"
 
 struct move_arg {
 	struct tmem_pager *pager;
@@ -194,6 +195,9 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 		PAGER_COUNT(pager, events_unmap, 1);
 		n.kind = NOTE_UNMAPPED;
 		note_locked(pager, &n);
+		if (!atomic_load(&pager->fork_mode))
+			tmem_region_refill_locked(pager, msg->arg.remove.start,
+						  msg->arg.remove.end);
 		break;
 	default:
 		break;

@@ -140,6 +140,7 @@ struct tmem_pager {
 	int program_pidfd;
 	int statm_fd;
 	int pagemap_fd;
+	int maps_fd; /* -1: no PROCMAP_QUERY */
 	int swap_file_fd;
 	int swap_map_fd;
 
@@ -176,7 +177,6 @@ struct tmem_pager {
 	_Atomic int64_t usage_delta_pages; /* since the last statm */
 	uint64_t program_cpu_ns; /* that the program had used: is it idle? */
 	uint64_t full_tick_ns;
-	unsigned idle_ticks; /* looks since it last ran */
 	uint64_t usage_base_pages;
 	uint64_t usage_store_base;
 	uint64_t last_minflt;
@@ -192,7 +192,7 @@ struct tmem_pager {
 	uint64_t scan_ns; /* what the last scan took */
 	uint64_t scan_end_ns;
 	uint64_t full_until_ticks; /* no place was found: pause until then */
-	bool full_seen;
+	unsigned idle_ticks;	   /* looks since the program last ran */
 	int rt_priority; /* of the program's most urgent thread, or 0 */
 
 	struct tmem_range own[PAGER_MAX_OWN];
@@ -201,6 +201,7 @@ struct tmem_pager {
 	unsigned nr_left_out;
 	bool small_too; /* small ranges add up: page them as well */
 	bool scans_off;
+	bool full_seen;
 	uint8_t *maps_buffer;
 	struct tmem_range *excluded;
 	void *regions;

@@ -229,6 +229,27 @@ static void add_mapping(struct scan *s, uint64_t start, uint64_t end)
 	add_piece(s, start, end);
 }
 
+static void see_mapping(struct scan *s, uint64_t start, uint64_t end,
+			uint64_t inode, bool is_private, const char *name)
+{
+	if (inode)
+		s->file_end = end;
+	/* The end of a library's data: libc's serves us, too. */
+	if (start == s->file_end && end - start < BSS_BYTES)
+		return;
+	if (inode || !is_private ||
+	    (*name == '[' && memcmp(name, "[heap]", 6) != 0 &&
+	     memcmp(name, "[anon:", 6) != 0))
+		return;
+	if (end - start < SMALL_BYTES && !s->pager->small_too) {
+		s->small_bytes += end - start;
+		/* Left out now, but perhaps not before: keep what it knows. */
+		if (!s->adopt)
+			return;
+	}
+	add_mapping(s, start, end);
+}
+
 /* "start-end perms offset dev inode  name" */
 static void parse_line(struct scan *s, const char *p)
 {
@@ -248,22 +269,7 @@ static void parse_line(struct scan *s, const char *p)
 	inode = tmem_procfs_decimal(&p);
 	while (*p == ' ')
 		p++;
-	if (inode)
-		s->file_end = end;
-	/* The end of a library's data: libc's serves us, too. */
-	if (start == s->file_end && end - start < BSS_BYTES)
-		return;
-	if (inode || perms[3] != 'p' ||
-	    (*p == '[' && memcmp(p, "[heap]", 6) != 0 &&
-	     memcmp(p, "[anon:", 6) != 0))
-		return;
-	if (end - start < SMALL_BYTES && !s->pager->small_too) {
-		s->small_bytes += end - start;
-		/* Left out now, but perhaps not before: keep what it knows. */
-		if (!s->adopt)
-			return;
-	}
-	add_mapping(s, start, end);
+	see_mapping(s, start, end, inode, perms[3] == 'p', p);
 }
 
 static int parse_maps(struct scan *s)
@@ -301,13 +307,54 @@ static int parse_maps(struct scan *s)
 	return n < 0 ? (int)n : 0;
 }
 
+static struct scan new_scan(struct tmem_pager *pager, bool adopt)
+{
+	return (struct scan){ .pager = pager,
+			      .excluded = pager->excluded,
+			      .regions = pager->regions,
+			      .runs = pager->runs,
+			      .adopt = adopt };
+}
+
+void tmem_region_refill_locked(struct tmem_pager *pager, uint64_t start,
+			       uint64_t end)
+{
+	struct scan s = new_scan(pager, false);
+	/* From one byte before: is a file's mapping in front of it? */
+	uint64_t at = start - 1;
+	unsigned i;
+
+	if (pager->maps_fd < 0 || pager->scans_off)
+		return;
+	collect_excluded(&s);
+	while (at < end) {
+		struct procmap_query q = {
+			.size = sizeof(q),
+			.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+			.query_addr = at,
+			.vma_name_addr = (uintptr_t)pager->maps_buffer,
+			.vma_name_size = MAPS_BUFFER,
+		};
+
+		if (tmem_sys(SYS_ioctl, pager->maps_fd, PROCMAP_QUERY, &q) < 0)
+			break;
+		if (!q.vma_name_size)
+			pager->maps_buffer[0] = 0;
+		if (q.vma_start < end)
+			see_mapping(&s,
+				    q.vma_start > start ? q.vma_start : start,
+				    q.vma_end < end ? q.vma_end : end, q.inode,
+				    !(q.vma_flags & PROCMAP_QUERY_VMA_SHARED),
+				    (char *)pager->maps_buffer);
+		at = q.vma_end;
+	}
+	for (i = 0; i < s.nr_runs; i++)
+		register_run(pager, &s, s.runs[i].start, s.runs[i].end);
+}
+
 static void scan(struct tmem_pager *pager, bool adopt)
 {
-	struct scan s = { .pager = pager,
-			  .excluded = pager->excluded,
-			  .regions = pager->regions,
-			  .runs = pager->runs,
-			  .adopt = adopt };
+	struct scan s = new_scan(pager, adopt);
 	uint64_t small_limit = atomic_load(&pager->slot->grant_bytes) / 16;
 	unsigned i;
 

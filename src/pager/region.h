@@ -22,6 +22,14 @@ int tmem_region_init(struct tmem_pager *pager);
 /* Scans; the first call arms the pager.  The ticker only. */
 void tmem_region_scan(struct tmem_pager *pager);
 
+/*
+ * [start, end) (addresses) was unmapped: registers what has been put in its
+ * place.  A program that commits parts of a reserve by mapping over them would
+ * else outrun the scans.
+ */
+void tmem_region_refill_locked(struct tmem_pager *pager, uint64_t start,
+			       uint64_t end) TMEM_REQUIRES(&pager->lock);
+
 /* In a fork's child: forgets pages that are not mapped here, and registers. */
 void tmem_region_adopt(struct tmem_pager *pager);
 

@@ -119,6 +119,8 @@ static int open_files(struct tmem_pager *pager)
 {
 	pager->statm_fd = (int)tmem_sys(SYS_open, "/proc/self/statm",
 					O_RDONLY | O_CLOEXEC);
+	pager->maps_fd = (int)tmem_sys(SYS_open, "/proc/self/maps",
+				       O_RDONLY | O_CLOEXEC);
 	pager->pagemap_fd = (int)tmem_sys(SYS_open, "/proc/self/pagemap",
 					  O_RDONLY | O_CLOEXEC);
 	pager->program_pidfd =

@@ -4,6 +4,7 @@
  *
  *   commit   64 GiB PROT_NONE, scattered pieces committed by mprotect and
  *            given back by mprotect + madvise or by mapping over
+ *   mapped   the same, committed by mapping over
  *   sparse   64 GiB writable without reserve, touched here and there
  */
 #include "torture.h"
@@ -40,7 +41,7 @@ static void decommit(unsigned char *at, bool map_over)
 	TT_SYS(mprotect(at, bytes, PROT_NONE));
 }
 
-static void commit(void)
+static void commit_by(bool map_over)
 {
 	size_t nr = tt_pages(90) / PIECE;
 	struct tt_region *piece = calloc(nr, sizeof(*piece));
@@ -65,8 +66,14 @@ static void commit(void)
 		part = reserve_bytes / nr / TT_PAGE;
 		offset = k * part + (tt_rand(&rng) >> 16) % 2 * PIECE;
 		tt_region_over(p, reserve + offset * TT_PAGE, PIECE, i);
-		TT_SYS(mprotect(p->base, PIECE * TT_PAGE,
-				PROT_READ | PROT_WRITE));
+		if (map_over)
+			TT_ASSERT(mmap(p->base, PIECE * TT_PAGE,
+				       PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+				       -1, 0) == p->base);
+		else
+			TT_SYS(mprotect(p->base, PIECE * TT_PAGE,
+					PROT_READ | PROT_WRITE));
 		tt_region_verify(p); /* reads zero */
 		tt_region_fill(p);
 	}
@@ -75,6 +82,16 @@ static void commit(void)
 			tt_region_verify(&piece[k]);
 	TT_SYS(munmap(reserve, reserve_bytes));
 	free(piece);
+}
+
+static void commit(void)
+{
+	commit_by(false);
+}
+
+static void mapped(void)
+{
+	commit_by(true);
 }
 
 static void sparse(void)
@@ -101,6 +118,7 @@ static void sparse(void)
 int main(int argc, char **argv)
 {
 	static const struct tt_case cases[] = { { "commit", commit },
+						{ "mapped", mapped },
 						{ "sparse", sparse },
 						{ NULL } };
 

@@ -140,7 +140,7 @@ def rows():
     check("guard", "none", mib=64, limit="32M")
     add("guard", "unmapped readonly beyond overflow")
     add("barrier", "write read threads")
-    add("reserve", "commit sparse")
+    add("reserve", "commit mapped sparse")
     add("manymaps", "alternate scattered fork", mib=96)
     # The kernel does not move read-only pages: they have to fit.
     add("manymaps", "readonly", mib=96, limit="64M")
