@@ -45,7 +45,7 @@ enum {
 /* How fast one CPU touches new memory: 2.7 GB/s measured, with room. */
 #define GROW_PAGES_PER_MS 1024ull
 #define TICK_MIN_NS	  (1 * NS_PER_MS)
-#define TICK_IDLE_NS	  (4 * NS_PER_MS)
+#define TICK_IDLE_NS	  (2 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
 #define PSS_URGENT_NS	  (10 * NS_PER_MS)
@@ -349,8 +349,8 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		int64_t near =
 			(int64_t)(GROW_PAGES_PER_MS * 5) * pager->nr_handlers;
 
-		if (near > (grant + avail) / 2)
-			near = (grant + avail) / 2;
+		if (near > (grant + avail) / 4 * 3)
+			near = (grant + avail) / 4 * 3;
 		if (usage + near < grant + avail)
 			return;
 	} else {
