@@ -339,7 +339,7 @@ static struct tmem_store *open_store(struct run *run)
 	if (tmem_store_open(&options, &store) < 0)
 		die("tmem_store_open");
 	run->backend = tmem_store_backend(store);
-	run->backend.ops->pool_create(run->backend.self, &run->pool);
+	run->backend.ops->pool_create(run->backend.self, NULL, &run->pool);
 	return store;
 }
 
@@ -411,7 +411,7 @@ static void fresh_pass(struct run *run, struct round *r)
 	r->fresh = other.cpu;
 	tmem_store_close(store);
 	other.backend = tmem_backend_refusing();
-	other.backend.ops->pool_create(other.backend.self, &other.pool);
+	other.backend.ops->pool_create(other.backend.self, NULL, &other.pool);
 	measure(&other, tmem_store_run);
 	r->refused = other.cpu;
 }

@@ -17,11 +17,21 @@
  *  - store: 0 or TMEM_REFUSED.  A refused store leaves a miss, whatever was
  *    there before.
  *  - load: 0 or TMEM_MISS or -EIO.  A page is written only with result 0.
- *    A loaded page stays stored until it is invalidated.
+ *    A page loaded from a persistent pool stays stored until it is
+ *    invalidated; one from an ephemeral pool is gone with its load if the
+ *    pool is private, and stays if it is shared.  A load from an ephemeral
+ *    pool may miss at any time, and then misses until the next store.
+ *  - pool_create: options NULL: persistent.  A shared pool that exists is
+ *    joined, each join to be ended by its own pool_destroy.  Where the caller
+ *    may not share that UUID, or it is all ones, the pool is made private and
+ *    the answer is TMEM_PRIVATE.  -EINVAL: flags unknown, or shared but not
+ *    ephemeral; -ENOSPC: no pool number is free; -ENOMEM.
+ *  - pool_destroy: of a shared pool that others still use the caller leaves,
+ *    and the objects that it was the last to store to or load from go.
  *  - invalidate: 0 if a page was there, TMEM_MISS if none.
  *  - invalidate_object: the number of pages dropped in *ret_pages.
- *  - pool_clone: a new pool with the same pages, copy-on-write.  Succeeds
- *    whole or changes nothing.
+ *  - pool_clone: a new pool with the same pages, copy-on-write; of a
+ *    persistent pool only (-EINVAL).  Succeeds whole or changes nothing.
  *  - store, load and invalidate never call malloc and never block on I/O.
  */
 #ifndef TMEM_BACKEND_H
@@ -37,7 +47,9 @@ struct tmem_stats;
 
 struct tmem_backend_ops {
 	const char *name;
-	int (*pool_create)(void *backend, tmem_pool_id *ret_pool);
+	int (*pool_create)(void *backend,
+			   const struct tmem_pool_options *options,
+			   tmem_pool_id *ret_pool);
 	int (*pool_destroy)(void *backend, tmem_pool_id pool);
 	int (*pool_clone)(void *backend, tmem_pool_id pool,
 			  tmem_pool_id *ret_pool);

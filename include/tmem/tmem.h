@@ -30,8 +30,9 @@ extern "C" {
 
 /* Answers.  Neither is an error: every caller has another way. */
 enum tmem_result {
-	TMEM_MISS = 1,	 /* nothing is stored under that key */
-	TMEM_REFUSED = 2 /* not accepted; nothing is stored under that key */
+	TMEM_MISS = 1,	  /* nothing is stored under that key */
+	TMEM_REFUSED = 2, /* not accepted; nothing is stored under that key */
+	TMEM_PRIVATE = 3  /* the pool was made, but it is not shared */
 };
 
 /* 192-bit object id, word[2] the most significant. */
@@ -41,6 +42,18 @@ struct tmem_object_id {
 
 /* A pool's number within its backend. */
 typedef uint32_t tmem_pool_id;
+
+enum tmem_pool_flags {
+	/* Pages may vanish at any moment; else the pool is persistent. */
+	TMEM_POOL_EPHEMERAL = 1,
+	/* Joined by its UUID, by who is authorised to; ephemeral only. */
+	TMEM_POOL_SHARED = 2
+};
+
+struct tmem_pool_options {
+	uint32_t flags;	  /* enum tmem_pool_flags */
+	uint64_t uuid[2]; /* of a shared pool */
+};
 
 /*
  * One page of a vector operation.  `page` points to TMEM_PAGE_SIZE bytes,

@@ -161,12 +161,16 @@ static void destroy_span(struct tmem_arena *arena, uint32_t nr)
 {
 	struct tmem_span *span = span_nr(arena, nr);
 	struct tmem_class *class = &arena->classes[span->class];
+	uint32_t ages;
 
 	TMEM_ASSERT(!span->touched && !span->idle);
 	list_remove(arena, &class->lists[is_frozen(arena, span)][span->list],
 		    nr);
 	tmem_pages_free(&arena->pages, span->base,
 			tmem_span_pages(span->class));
+	ages = atomic_load_explicit(&span->ages, memory_order_relaxed);
+	if (ages)
+		tmem_records_free(&arena->ages, ages);
 	tmem_records_free(&arena->spans, nr);
 }
 
@@ -354,6 +358,7 @@ void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
 	tmem_pages_init(&arena->pages, account);
 	tmem_records_init(&arena->spans, meta, sizeof(struct tmem_span));
 	tmem_records_init(&arena->shares, meta, sizeof(struct tmem_shares));
+	tmem_records_init(&arena->ages, meta, sizeof(struct tmem_ages));
 	for (c = 0; c < TMEM_CLASSES; c++)
 		tmem_lock_init(&arena->classes[c].lock, TMEM_RANK_CLASS);
 }
@@ -371,20 +376,29 @@ void tmem_arena_trim(struct tmem_arena *arena)
 		trim_class(arena, c);
 }
 
-uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length)
+/* May data take more of the memory, but for the spare part of it? */
+static bool may_grow(const struct tmem_arena *arena, uint64_t spare_bytes)
+{
+	return !spare_bytes ||
+	       tmem_account_held(arena->account) + spare_bytes <=
+		       tmem_account_limit(arena->account);
+}
+
+uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length,
+			  uint64_t spare_bytes)
 {
 	unsigned c = tmem_arena_slot_bytes(length) / TMEM_SLOT_GRAIN;
 	unsigned up;
 	uint32_t handle;
 
 	TMEM_ASSERT(c < TMEM_CLASSES);
-	handle = alloc_class(arena, c, true);
+	handle = alloc_class(arena, c, may_grow(arena, spare_bytes));
 	if (handle)
 		return handle;
 	/* What other classes hold idle may be enough. */
 	if (load(&arena->nr_idle)) {
 		tmem_arena_trim(arena);
-		handle = alloc_class(arena, c, true);
+		handle = alloc_class(arena, c, may_grow(arena, spare_bytes));
 	}
 	/* Else a hole that is a little too large is better than none. */
 	for (up = c + 1; !handle && up <= c + TMEM_CLASSES_UP; up++) {
@@ -451,8 +465,9 @@ bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle)
 		orphan = shares->orphans >> i & 1;
 		shares->orphans &= ~(1ull << i);
 		if (!--shares->nr_shared) {
+			/* Who rewrites the slot comes after who read it. */
 			atomic_store_explicit(&span->shares, 0,
-					      memory_order_relaxed);
+					      memory_order_release);
 			tmem_records_free(&arena->shares, nr);
 		}
 	}
@@ -463,6 +478,23 @@ bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle)
 	return orphan;
 }
 
+bool tmem_arena_age(struct tmem_arena *arena, uint32_t handle)
+{
+	struct tmem_span *span = tmem_arena_span(arena, handle);
+	struct tmem_class *class = class_of(arena, handle);
+	uint32_t nr;
+
+	if (atomic_load_explicit(&span->ages, memory_order_acquire))
+		return true;
+	tmem_lock_acquire(&class->lock);
+	nr = atomic_load_explicit(&span->ages, memory_order_relaxed);
+	if (!nr)
+		nr = tmem_records_alloc(&arena->ages);
+	atomic_store_explicit(&span->ages, nr, memory_order_release);
+	tmem_lock_release(&class->lock);
+	return nr != 0;
+}
+
 bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 			    unsigned length)
 {
@@ -471,7 +503,7 @@ bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 	return tmem_arena_slot_bytes(length) ==
 		       span->class * (unsigned)TMEM_SLOT_GRAIN &&
 	       !is_frozen(arena, span) &&
-	       !atomic_load_explicit(&span->shares, memory_order_relaxed);
+	       !atomic_load_explicit(&span->shares, memory_order_acquire);
 }
 
 void tmem_arena_freeze(struct tmem_arena *arena)

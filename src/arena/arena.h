@@ -28,6 +28,10 @@
  * a record of their own, which only spans with shared slots have.  A slot
  * whose owner released it while others refer to it is an *orphan*.
  *
+ * QUEUES.  What is needed to choose which pages go first (links, and two bits
+ * for how often a page was found) is in a record of its own, too, which only
+ * spans with such slots have.
+ *
  *   S1  ready == {i in free: all pages of i touched}.
  *   S2  idle == {p touched: all slots on p free}.
  *   S3  A span is on its class's ready list if ready != 0, else on the open
@@ -79,6 +83,7 @@ struct tmem_span {
 	uint32_t idle_prev;
 	uint32_t epoch;
 	_Atomic uint32_t shares; /* record number, 0: none */
+	_Atomic uint32_t ages;	 /* the same */
 	uint16_t class;
 	uint16_t list; /* enum tmem_span_list */
 	struct tmem_link links[TMEM_SPAN_SLOTS];
@@ -90,6 +95,14 @@ struct tmem_shares {
 	uint64_t orphans;
 	uint32_t nr[TMEM_SPAN_SLOTS];
 	uint32_t nr_shared; /* slots with a count */
+};
+
+/* The bits belong to slots of several shards. */
+struct tmem_ages {
+	struct tmem_link links[TMEM_SPAN_SLOTS];
+	_Atomic uint64_t main;	/* on the main queue, not the small one */
+	_Atomic uint64_t seen;	/* found since it was queued or passed */
+	_Atomic uint64_t again; /* and once more */
 };
 
 struct tmem_class {
@@ -105,6 +118,7 @@ struct tmem_arena {
 	struct tmem_pages pages;
 	struct tmem_records spans;
 	struct tmem_records shares;
+	struct tmem_records ages;
 	_Atomic uint64_t nr_touched; /* pages */
 	_Atomic uint64_t nr_idle;    /* pages */
 	_Atomic uint32_t hand;	     /* the class to be trimmed next */
@@ -117,8 +131,13 @@ void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
 		     struct tmem_account *account);
 void tmem_arena_fini(struct tmem_arena *arena);
 
-/* A handle for `length` bytes of data (at most a page), or 0. */
-uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length);
+/*
+ * A handle for `length` bytes of data (at most a page), or 0.  It takes new
+ * memory only if `spare_bytes` of the limit are left afterwards (or so: it is
+ * no promise, with other threads at work).
+ */
+uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length,
+			  uint64_t spare_bytes);
 /*
  * The owner's: frees the slot, or orphans it if it is shared.  True if it is
  * free now.
@@ -129,6 +148,9 @@ bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle);
 bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle);
 /* True if that freed the slot: it was an orphan. */
 bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle);
+
+/* Gives the slot's span its record of ages; false: no memory. */
+bool tmem_arena_age(struct tmem_arena *arena, uint32_t handle);
 
 /* True if new data of that length may overwrite the slot. */
 bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
@@ -191,6 +213,15 @@ static inline struct tmem_link *tmem_arena_link(const struct tmem_arena *arena,
 						uint32_t handle)
 {
 	return &tmem_arena_span(arena, handle)->links[handle % TMEM_SPAN_SLOTS];
+}
+
+static inline struct tmem_ages *tmem_arena_ages(const struct tmem_arena *arena,
+						uint32_t handle)
+{
+	uint32_t nr = atomic_load_explicit(
+		&tmem_arena_span(arena, handle)->ages, memory_order_relaxed);
+
+	return tmem_records_get(&arena->ages, nr, sizeof(struct tmem_ages));
 }
 
 #endif

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks the store's invariants C1-C7 and those of its parts. */
+/* Walks the store's invariants C1-C8 and those of its parts. */
 #include <string.h>
 
 #include <tmem/store.h>
 
 #include "object.h"
+#include "queue.h"
 
 struct walk {
 	struct tmem_store *store;
 	struct tmem_shard *shard;
-	uint64_t pages;	  /* index entries of slots */
-	uint64_t objects; /* index entries of objects */
+	uint64_t pages;			 /* index entries of slots */
+	uint64_t objects;		 /* index entries of objects */
+	uint64_t bytes[TMEM_MAX_POOLS];	 /* slots of a pool */
+	uint64_t queued[TMEM_MAX_POOLS]; /* pages of an ephemeral pool */
 	struct tmem_stats count;
 };
 
@@ -48,6 +51,9 @@ static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
 	entry = tmem_object_find_page(store, &key);
 	TMEM_INVARIANT("C1", entry && *entry == handle);
 	w->pages++;
+	w->bytes[slot->pool] += tmem_arena_size_of(&store->arena, handle);
+	w->queued[slot->pool] +=
+		tmem_pool_has(store, slot->pool, TMEM_POOL_EPHEMERAL);
 	w->count.same_pages += tmem_slot_form(slot) == TMEM_FORM_SAME;
 	w->count.lz4_pages += tmem_slot_form(slot) == TMEM_FORM_LZ4;
 	w->count.raw_pages += tmem_slot_form(slot) == TMEM_FORM_RAW;
@@ -160,6 +166,63 @@ static void check_sums(struct walk *w)
 	TMEM_INVARIANT("C6", !memcmp(&sum, &w->count, sizeof(sum)));
 }
 
+/* Q1, Q2: what a queue holds is the pool's, in that shard, marked so. */
+static uint64_t check_queue(struct tmem_store *store, uint32_t pool,
+			    const struct tmem_shard *shard, unsigned kind)
+{
+	const struct tmem_queue *q = tmem_queue_of(store, pool, shard);
+	uint32_t handle = q->head[kind], nr = 0;
+
+	if (!handle)
+		return 0;
+	do {
+		const struct tmem_ages *ages =
+			tmem_arena_ages(&store->arena, handle);
+		const struct tmem_slot *slot =
+			tmem_arena_slot(&store->arena, handle);
+		unsigned i = handle % TMEM_SPAN_SLOTS;
+
+		TMEM_INVARIANT("Q1", slot->pool == pool);
+		TMEM_INVARIANT("Q1", (atomic_load(&ages->main) >> i & 1) ==
+					     (kind == TMEM_QUEUE_MAIN));
+		TMEM_INVARIANT(
+			"Q1",
+			tmem_arena_ages(&store->arena, ages->links[i].next)
+					->links[ages->links[i].next %
+						TMEM_SPAN_SLOTS]
+					.prev == handle);
+		TMEM_INVARIANT("Q2", ++nr <= tmem_queue_nr(q, kind));
+		handle = ages->links[i].next;
+	} while (handle != q->head[kind]);
+	TMEM_INVARIANT("Q2", nr == tmem_queue_nr(q, kind));
+	return nr;
+}
+
+static void check_pools(const struct walk *w)
+{
+	struct tmem_store *store = w->store;
+	uint64_t all = 0;
+	uint32_t pool, i;
+
+	for (pool = 0; pool < TMEM_MAX_POOLS; pool++) {
+		uint64_t nr = 0;
+
+		if (!tmem_pool_has(store, pool, TMEM_POOL_EPHEMERAL))
+			continue;
+		for (i = 0; i < store->nr_shards; i++)
+			nr += check_queue(store, pool, &store->shards[i],
+					  TMEM_QUEUE_SMALL) +
+			      check_queue(store, pool, &store->shards[i],
+					  TMEM_QUEUE_MAIN);
+		TMEM_INVARIANT("C8", nr == w->queued[pool]);
+		TMEM_INVARIANT("C8",
+			       w->bytes[pool] ==
+				       atomic_load(&store->pools[pool].bytes));
+		all += nr;
+	}
+	TMEM_INVARIANT("C8", all == atomic_load(&store->ephemeral_pages));
+}
+
 static void check_held(struct tmem_store *store)
 {
 	uint64_t bytes = store->fixed_bytes;
@@ -187,6 +250,7 @@ void tmem_store_check(struct tmem_store *store) TMEM_UNANALYSED
 		check_shard(&w, &store->shards[i]);
 	tmem_records_check(&store->objects);
 	check_sums(&w);
+	check_pools(&w);
 	check_held(store);
 
 	tmem_shards_release(store);

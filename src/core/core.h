@@ -43,6 +43,8 @@
  *       chunk headers.
  *   C6  The gauges (pages by form, bytes, objects) are what a walk counts.
  *   C7  An object's pool is live.
+ *   C8  A pool's bytes are those of its slots, if it is ephemeral; and all its
+ *       pages are on its queues (Q1, Q2); ephemeral_pages counts them.
  */
 #ifndef TMEM_CORE_CORE_H
 #define TMEM_CORE_CORE_H
@@ -54,11 +56,13 @@
 #include "base/hash.h"
 #include "base/lock.h"
 #include "codecs/codec.h"
+#include "ghost.h"
 #include "index.h"
 #include "policy.h"
 
 enum {
 	TMEM_MAX_POOLS = 256,
+	TMEM_MAX_CLIENTS = 64,
 	TMEM_MAX_SHARDS = 64,
 	TMEM_FEW_SHARDS = 16,
 	TMEM_MAX_SCRATCHES = 16,
@@ -78,6 +82,7 @@ struct tmem_object {
 	uint32_t nr_pages;
 	uint32_t next; /* object number on the shard's list, 0: last */
 	uint32_t prev;
+	uint32_t client; /* the last that stored or loaded; shared pools */
 };
 _Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
 
@@ -101,10 +106,18 @@ struct tmem_scratch {
 	char *memory;
 };
 
+struct tmem_queues;
+
 struct tmem_pool {
-	_Atomic uint32_t id; /* 0: not live */
-	uint32_t generation; /* of this number; control lock */
-	uint32_t used;	     /* control lock */
+	_Atomic uint32_t id;	  /* 0: not live */
+	_Atomic uint32_t flags;	  /* enum tmem_pool_flags; fixed while live */
+	uint32_t generation;	  /* of this number; control lock */
+	uint32_t used;		  /* control lock */
+	_Atomic uint64_t clients; /* a bit for each that may use it */
+	_Atomic uint64_t bytes;	  /* of an ephemeral pool's slots */
+	uint64_t uuid[2];
+	/* queue.h.  Once made it stays with the number, for the next pool. */
+	struct tmem_queues *_Atomic queues;
 };
 
 /* Loads in flight that hold no lock; fork(2) wipes it. */
@@ -119,10 +132,16 @@ struct tmem_store {
 	uint32_t nr_shards;
 	uint32_t no_raw;
 	struct tmem_quiet *quiet;
+	struct tmem_client *client; /* the default one */
 	struct tmem_lock control;
 	_Alignas(64) struct tmem_account account;
 	struct tmem_meta meta;
 	struct tmem_records objects;
+	struct tmem_records clients;
+	struct tmem_ghost ghost;
+	_Atomic uint64_t ephemeral_pages;
+	_Atomic uint32_t evict_hand; /* the shard, and a random number */
+	_Atomic uint32_t weights[TMEM_MAX_CLIENTS]; /* 0: no such client */
 	struct tmem_scratch scratches[TMEM_MAX_SCRATCHES];
 	struct tmem_pool pools[TMEM_MAX_POOLS];
 	struct tmem_policy policy;
@@ -191,17 +210,27 @@ static inline struct tmem_key tmem_key_of(struct tmem_store *store,
 	};
 }
 
+/* The hash of the page that a slot names. */
+static inline uint64_t tmem_slot_hash(const struct tmem_store *store,
+				      const struct tmem_slot *slot)
+{
+	uint64_t object = tmem_object_nr(store, slot->object)->hash;
+
+	return tmem_page_hash(tmem_block_hash(object, slot->index),
+			      slot->index);
+}
+
 static inline uint32_t tmem_pool_number(tmem_pool_id pool)
 {
 	return pool % TMEM_MAX_POOLS;
 }
 
-static inline bool tmem_pool_is_live(struct tmem_store *store,
-				     tmem_pool_id pool)
+static inline bool tmem_pool_has(const struct tmem_store *store,
+				 uint32_t number, enum tmem_pool_flags flag)
 {
-	return pool &&
-	       atomic_load_explicit(&store->pools[tmem_pool_number(pool)].id,
-				    memory_order_acquire) == pool;
+	return atomic_load_explicit(&store->pools[number].flags,
+				    memory_order_relaxed) &
+	       flag;
 }
 
 /* All shards, in order: control operations and checks. */
@@ -222,12 +251,6 @@ static inline void tmem_shards_release(struct tmem_store *store) TMEM_UNANALYSED
 		tmem_lock_release_also(&store->shards[i].lock);
 	tmem_lock_release(&store->shards[0].lock);
 }
-
-/* pool.c */
-int tmem_pool_create(struct tmem_store *store, tmem_pool_id *ret_pool);
-int tmem_pool_destroy(struct tmem_store *store, tmem_pool_id pool);
-int tmem_pool_clone(struct tmem_store *store, tmem_pool_id pool,
-		    tmem_pool_id *ret_pool);
 
 /* stats.c */
 void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats);

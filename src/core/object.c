@@ -4,6 +4,13 @@
 
 #include <string.h>
 
+#include "queue.h"
+
+enum {
+	SPARE_PART = 128, /* of the limit */
+	SPARE_LEAST = 16 * 4096
+};
+
 static bool same_id(const struct tmem_object_id *a,
 		    const struct tmem_object_id *b)
 {
@@ -165,33 +172,87 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 	}
 }
 
+static bool is_ephemeral(const struct tmem_store *store,
+			 const struct tmem_slot *slot)
+{
+	return tmem_pool_has(store, slot->pool, TMEM_POOL_EPHEMERAL);
+}
+
+/* Bytes of an ephemeral pool's slot come or go. */
+static void charge(struct tmem_store *store, const struct tmem_slot *slot,
+		   int64_t bytes)
+{
+	if (is_ephemeral(store, slot))
+		atomic_fetch_add_explicit(&store->pools[slot->pool].bytes,
+					  (uint64_t)bytes,
+					  memory_order_relaxed);
+}
+
+/*
+ * What an ephemeral page's data leaves of the limit: eviction frees slots here
+ * and there, but metadata need whole pages, and must not wait for one.
+ */
+static uint64_t spare_bytes(const struct tmem_store *store, uint32_t pool)
+{
+	if (!tmem_pool_has(store, pool, TMEM_POOL_EPHEMERAL))
+		return 0;
+	return tmem_account_limit(&store->account) / SPARE_PART + SPARE_LEAST;
+}
+
+/* A new slot's place in the order of eviction; false: no memory. */
+static bool queue_page(struct tmem_store *store, const struct tmem_key *key,
+		       uint32_t handle) TMEM_REQUIRES(&key->shard->lock)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+
+	return !is_ephemeral(store, slot) ||
+	       tmem_queue_add(store, key->shard, handle, key->hash);
+}
+
+/* A slot that names the page, indexed and queued; or 0. */
+static uint32_t new_slot(struct tmem_store *store, const struct tmem_key *key,
+			 uint32_t object, unsigned length)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	uint32_t handle = tmem_arena_alloc(&store->arena, length,
+					   spare_bytes(store, key->pool));
+	struct tmem_slot *slot;
+
+	if (!handle)
+		return 0;
+	slot = tmem_arena_slot(&store->arena, handle);
+	slot->object = object;
+	slot->index = key->index;
+	slot->pool = (uint16_t)key->pool;
+	if (!tmem_index_insert(&key->shard->index, &store->meta, key->hash,
+			       handle)) {
+		tmem_arena_release(&store->arena, handle);
+		return 0;
+	}
+	if (!queue_page(store, key, handle)) {
+		tmem_index_remove(&key->shard->index, &store->meta, key->hash,
+				  handle);
+		tmem_arena_release(&store->arena, handle);
+		return 0;
+	}
+	return handle;
+}
+
 uint32_t tmem_object_add_page(struct tmem_store *store,
 			      const struct tmem_key *key, unsigned length)
 {
 	uint32_t nr, handle;
-	struct tmem_slot *slot;
 
 	nr = tmem_object_find(store, key->shard, key->pool, key->object);
 	if (!nr)
 		nr = create_object(store, key);
 	if (!nr)
 		return 0;
-	handle = tmem_arena_alloc(&store->arena, length);
-	if (handle && !tmem_index_insert(&key->shard->index, &store->meta,
-					 key->hash, handle)) {
-		tmem_arena_release(&store->arena, handle);
-		handle = 0;
-	}
-	if (!handle) {
-		if (!tmem_object_nr(store, nr)->nr_pages)
-			free_object(store, key->shard, nr);
-		return 0;
-	}
-	slot = tmem_arena_slot(&store->arena, handle);
-	slot->object = nr;
-	slot->index = key->index;
-	slot->pool = (uint16_t)key->pool;
-	link_page(store, tmem_object_nr(store, nr), handle);
+	handle = new_slot(store, key, nr, length);
+	if (handle)
+		link_page(store, tmem_object_nr(store, nr), handle);
+	else if (!tmem_object_nr(store, nr)->nr_pages)
+		free_object(store, key->shard, nr);
 	return handle;
 }
 
@@ -209,6 +270,7 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 	shard->stats.pages++;
 	++*form_gauge(&shard->stats, form);
 	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
+	charge(store, slot, tmem_arena_size_of(&store->arena, handle));
 	if (form != TMEM_FORM_REF)
 		shard->stats.stored_bytes += length;
 }
@@ -234,6 +296,8 @@ void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
 
 	uncount_page(shard, slot);
+	charge(store, slot,
+	       -(int64_t)tmem_arena_size_of(&store->arena, handle));
 	uncount_bytes(shard, tmem_slot_form(slot), slot->length,
 		      tmem_arena_size_of(&store->arena, handle));
 }
@@ -264,6 +328,7 @@ static void release_slot(struct tmem_store *store, struct tmem_shard *shard,
 	unsigned size = tmem_arena_size_of(&store->arena, handle);
 
 	uncount_page(shard, slot);
+	charge(store, slot, -(int64_t)size);
 	if (form == TMEM_FORM_REF)
 		release_target(store, shard, slot);
 	if (tmem_arena_release(&store->arena, handle))
@@ -273,17 +338,23 @@ static void release_slot(struct tmem_store *store, struct tmem_shard *shard,
 bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 			   uint32_t *entry, unsigned length)
 {
-	uint32_t old = *entry, new = tmem_arena_alloc(&store->arena, length);
-	struct tmem_slot *from, *to;
+	uint32_t old = *entry, new;
+	struct tmem_slot *from = tmem_arena_slot(&store->arena, old), *to;
 	struct tmem_object *object;
 
+	new = tmem_arena_alloc(&store->arena, length,
+			       spare_bytes(store, from->pool));
 	if (!new)
 		return false;
-	from = tmem_arena_slot(&store->arena, old);
 	to = tmem_arena_slot(&store->arena, new);
 	to->object = from->object;
 	to->index = from->index;
 	to->pool = from->pool;
+	if (is_ephemeral(store, from) &&
+	    !tmem_queue_move(store, shard, old, new)) {
+		tmem_arena_release(&store->arena, new);
+		return false;
+	}
 	object = tmem_object_nr(store, from->object);
 	link_page(store, object, new);
 	unlink_page(store, object, old);
@@ -298,10 +369,11 @@ void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
 	uint32_t nr = slot->object;
 	struct tmem_object *object = tmem_object_nr(store, nr);
-	uint64_t block = tmem_block_hash(object->hash, slot->index);
 
 	tmem_index_remove(&shard->index, &store->meta,
-			  tmem_page_hash(block, slot->index), handle);
+			  tmem_slot_hash(store, slot), handle);
+	if (is_ephemeral(store, slot))
+		tmem_queue_remove(store, shard, handle);
 	unlink_page(store, object, handle);
 	release_slot(store, shard, handle);
 	if (!object->nr_pages)

@@ -6,10 +6,17 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "evict.h"
 #include "object.h"
+#include "pool.h"
+#include "queue.h"
 
 enum {
-	DROP_BATCH = 256
+	DROP_BATCH = 256,
+	/* A store that finds no memory evicts so many pages, so many times. */
+	EVICT_BATCH = 16,
+	EVICT_TRIES = 6,
+	STORE_AGAIN = -1 /* not an answer: room must be made first */
 };
 
 /* What a page became: form 0 if it is refused. */
@@ -36,11 +43,16 @@ static unsigned use(struct encoded *ret, const struct tmem_codec *codec,
 	return ret->length;
 }
 
+static bool is_ephemeral(const struct tmem_store *store, tmem_pool_id id)
+{
+	return tmem_pool_has(store, tmem_pool_number(id), TMEM_POOL_EPHEMERAL);
+}
+
 /* Compresses a page as far as the policy wants it: see policy.h. */
-static struct encoded encode(struct tmem_store *store,
+static struct encoded encode(struct tmem_store *store, bool ephemeral,
 			     struct tmem_scratch *scratch, const void *page)
 {
-	uint64_t held = tmem_account_held(&store->account);
+	uint64_t held = ephemeral ? 0 : tmem_account_held(&store->account);
 	uint64_t limit = tmem_account_limit(&store->account);
 	unsigned max = tmem_policy_max_length(held, limit);
 	struct encoded e = { 0 };
@@ -90,6 +102,21 @@ static bool replace_locked(struct tmem_store *store, struct tmem_shard *shard,
 	return true;
 }
 
+/* Who was the last to use an object of a shared pool. */
+static void note_client(const struct tmem_client *client,
+			const struct tmem_key *key)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	struct tmem_store *store = client->store;
+	const uint32_t *entry;
+
+	if (!tmem_pool_has(store, key->pool, TMEM_POOL_SHARED))
+		return;
+	entry = tmem_object_find_page(store, key);
+	tmem_object_nr(store, tmem_arena_slot(&store->arena, *entry)->object)
+		->client = client->nr;
+}
+
 static bool add_locked(struct tmem_store *store, const struct tmem_key *key,
 		       const struct encoded *e) TMEM_REQUIRES(&key->shard->lock)
 {
@@ -102,16 +129,18 @@ static bool add_locked(struct tmem_store *store, const struct tmem_key *key,
 	return true;
 }
 
-static int store_locked(struct tmem_store *store, tmem_pool_id pool,
-			const struct tmem_key *key, const struct encoded *e)
-	TMEM_REQUIRES(&key->shard->lock)
+/* `last`: no room can be made any more, so this is the answer. */
+static int store_locked(const struct tmem_client *client, tmem_pool_id id,
+			const struct tmem_key *key, const struct encoded *e,
+			bool last) TMEM_REQUIRES(&key->shard->lock)
 {
+	struct tmem_store *store = client->store;
 	struct tmem_stats *stats = &key->shard->stats;
 	uint32_t *entry;
 
 	stats->hopeless_skips += e->skipped;
 	/* A pool that goes takes its pages with it: nothing to remove. */
-	if (!tmem_pool_is_live(store, pool)) {
+	if (!tmem_pool_of(client, id)) {
 		stats->refused_pool++;
 		return TMEM_REFUSED;
 	}
@@ -119,33 +148,51 @@ static int store_locked(struct tmem_store *store, tmem_pool_id pool,
 		return refuse_locked(store, key, &stats->refused_poor);
 	if (tmem_account_held(&store->account) >
 	    tmem_account_limit(&store->account))
-		return refuse_locked(store, key, &stats->refused_limit);
+		return last ? refuse_locked(store, key, &stats->refused_limit)
+			    : STORE_AGAIN;
 	entry = tmem_object_find_page(store, key);
 	if (entry && !replace_locked(store, key->shard, entry, e)) {
+		if (!last)
+			return STORE_AGAIN;
 		/* The old page's memory may be what the new one needs. */
 		tmem_object_drop_page(store, key->shard, *entry);
 		stats->dropped_old++;
 		entry = NULL;
 	}
 	if (!entry && !add_locked(store, key, e))
-		return refuse_locked(store, key, &stats->refused_full);
+		return last ? refuse_locked(store, key, &stats->refused_full)
+			    : STORE_AGAIN;
+	note_client(client, key);
 	stats->stores++;
 	return 0;
 }
 
-int tmem_page_store(struct tmem_store *store, tmem_pool_id pool,
+int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 		    const struct tmem_io *io, struct tmem_scratch *scratch)
 {
-	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+	struct tmem_store *store = client->store;
+	struct tmem_key key = tmem_key_of(store, tmem_pool_number(id),
 					  &io->object, io->index);
+	unsigned tries = 0;
 	struct encoded e;
+	bool last;
 	int r;
 
 	__builtin_prefetch(&key.shard->lock, 1);
-	e = encode(store, scratch, io->page);
-	tmem_lock_acquire(&key.shard->lock);
-	r = store_locked(store, pool, &key, &e);
-	tmem_lock_release(&key.shard->lock);
+	e = encode(store, is_ephemeral(store, id), scratch, io->page);
+	do {
+		last = tries++ == EVICT_TRIES ||
+		       !atomic_load_explicit(&store->ephemeral_pages,
+					     memory_order_relaxed);
+		tmem_lock_acquire(&key.shard->lock);
+		if (tries > 2) /* it may be metadata that it lacks */
+			tmem_arena_trim(&store->arena);
+		r = store_locked(client, id, &key, &e, last);
+		tmem_lock_release(&key.shard->lock);
+		if (r == STORE_AGAIN)
+			tmem_evict(store, EVICT_BATCH);
+		e.skipped = false; /* it was counted */
+	} while (r == STORE_AGAIN);
 	return r;
 }
 
@@ -181,14 +228,15 @@ static bool copy_slot(const struct tmem_store *store, uint32_t handle,
  * The slot that has the page's data: its own, or the one that it refers to.
  * Writes nothing to the store's memory.
  */
-static int copy_locked(struct tmem_store *store, tmem_pool_id pool,
+static int copy_locked(const struct tmem_client *client, tmem_pool_id pool,
 		       const struct tmem_key *key, struct copy *copy)
 	TMEM_REQUIRES(&key->shard->lock)
 {
+	struct tmem_store *store = client->store;
 	const uint32_t *entry;
 	uint32_t handle;
 
-	if (!tmem_pool_is_live(store, pool))
+	if (!tmem_pool_of(client, pool))
 		return TMEM_MISS;
 	entry = tmem_object_find_page(store, key);
 	if (!entry)
@@ -227,39 +275,90 @@ static void count_damaged(struct tmem_shard *shard)
  * still closed once we are counted (after_fork reopens first and then waits
  * for the count).  -EAGAIN if not.
  */
-static int copy_quietly(struct tmem_store *store, tmem_pool_id pool,
+static int copy_quietly(const struct tmem_client *client, tmem_pool_id pool,
 			const struct tmem_key *key,
 			struct copy *copy) TMEM_UNANALYSED
 {
-	_Atomic uint32_t *nr_readers = &store->quiet->nr_readers;
+	_Atomic uint32_t *nr_readers = &client->store->quiet->nr_readers;
 	int r = -EAGAIN;
 
 	atomic_fetch_add(nr_readers, 1);
 	if (tmem_lock_is_closed(&key->shard->lock))
-		r = copy_locked(store, pool, key, copy);
+		r = copy_locked(client, pool, key, copy);
 	if (atomic_fetch_sub(nr_readers, 1) == 1)
 		tmem_sys_futex_wake(nr_readers, 1);
 	return r;
 }
 
-int tmem_page_load(struct tmem_store *store, tmem_pool_id pool,
+static int load_persistent(const struct tmem_client *client, tmem_pool_id id,
+			   const struct tmem_key *key, struct copy *copy)
+{
+	struct tmem_shard *shard = key->shard;
+	int r;
+
+	do {
+		if (tmem_lock_acquire_unless_closed(&shard->lock)) {
+			r = copy_locked(client, id, key, copy);
+			shard->stats.loads += r == 0;
+			shard->stats.load_misses += r == TMEM_MISS;
+			tmem_lock_release(&shard->lock);
+		} else {
+			r = copy_quietly(client, id, key, copy);
+		}
+	} while (r == -EAGAIN);
+	return r;
+}
+
+/*
+ * A private pool's page goes with its load and leaves a ghost: when it comes
+ * back it has proved itself.  A shared pool's page stays.
+ */
+static void found_ephemeral(const struct tmem_client *client,
+			    const struct tmem_key *key)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	struct tmem_store *store = client->store;
+	uint32_t handle = *tmem_object_find_page(store, key);
+	uint32_t object = tmem_arena_slot(&store->arena, handle)->object;
+
+	if (tmem_pool_has(store, key->pool, TMEM_POOL_SHARED)) {
+		tmem_object_nr(store, object)->client = client->nr;
+		tmem_queue_touch(store, handle);
+		return;
+	}
+	tmem_ghost_add(&store->ghost, key->hash);
+	tmem_object_drop_page(store, key->shard, handle);
+}
+
+/* Waits while the store is at rest for a fork: this load changes it. */
+static int load_ephemeral(const struct tmem_client *client, tmem_pool_id id,
+			  const struct tmem_key *key, struct copy *copy)
+{
+	struct tmem_shard *shard = key->shard;
+	int r;
+
+	tmem_lock_acquire(&shard->lock);
+	r = copy_locked(client, id, key, copy);
+	if (r != TMEM_MISS)
+		found_ephemeral(client, key);
+	shard->stats.loads += r == 0;
+	shard->stats.load_misses += r == TMEM_MISS;
+	tmem_lock_release(&shard->lock);
+	return r;
+}
+
+int tmem_page_load(const struct tmem_client *client, tmem_pool_id id,
 		   const struct tmem_io *io)
 {
-	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+	struct tmem_key key = tmem_key_of(client->store, tmem_pool_number(id),
 					  &io->object, io->index);
 	struct copy copy;
 	int r;
 
-	do {
-		if (tmem_lock_acquire_unless_closed(&key.shard->lock)) {
-			r = copy_locked(store, pool, &key, &copy);
-			key.shard->stats.loads += r == 0;
-			key.shard->stats.load_misses += r == TMEM_MISS;
-			tmem_lock_release(&key.shard->lock);
-		} else {
-			r = copy_quietly(store, pool, &key, &copy);
-		}
-	} while (r == -EAGAIN);
+	if (is_ephemeral(client->store, id))
+		r = load_ephemeral(client, id, &key, &copy);
+	else
+		r = load_persistent(client, id, &key, &copy);
 	if (r == 0)
 		r = unpack(&copy, io->page);
 	if (r < 0)
@@ -267,16 +366,17 @@ int tmem_page_load(struct tmem_store *store, tmem_pool_id pool,
 	return r;
 }
 
-int tmem_page_invalidate(struct tmem_store *store, tmem_pool_id pool,
+int tmem_page_invalidate(const struct tmem_client *client, tmem_pool_id id,
 			 const struct tmem_io *io)
 {
-	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+	struct tmem_store *store = client->store;
+	struct tmem_key key = tmem_key_of(store, tmem_pool_number(id),
 					  &io->object, io->index);
 	struct tmem_stats *stats = &key.shard->stats;
 	uint32_t *entry = NULL;
 
 	tmem_lock_acquire(&key.shard->lock);
-	if (tmem_pool_is_live(store, pool))
+	if (tmem_pool_of(client, id))
 		entry = tmem_object_find_page(store, &key);
 	if (entry)
 		tmem_object_drop_page(store, key.shard, *entry);
@@ -291,17 +391,18 @@ int tmem_page_invalidate(struct tmem_store *store, tmem_pool_id pool,
  * What is stored meanwhile is newer and stays: the oldest go first, and only
  * as many as there were.
  */
-static uint64_t invalidate_in_shard(struct tmem_store *store,
+static uint64_t invalidate_in_shard(const struct tmem_client *client,
 				    struct tmem_shard *shard, tmem_pool_id pool,
 				    const struct tmem_object_id *object)
 {
+	struct tmem_store *store = client->store;
 	uint64_t dropped = 0, left = UINT64_MAX;
 	uint32_t nr, n;
 
 	do {
 		n = 0;
 		tmem_lock_acquire(&shard->lock);
-		nr = tmem_pool_is_live(store, pool)
+		nr = tmem_pool_of(client, pool)
 			     ? tmem_object_find(store, shard,
 						tmem_pool_number(pool), object)
 			     : 0;
@@ -320,15 +421,16 @@ static uint64_t invalidate_in_shard(struct tmem_store *store,
 	return dropped;
 }
 
-uint64_t tmem_page_invalidate_object(struct tmem_store *store,
-				     tmem_pool_id pool,
+uint64_t tmem_page_invalidate_object(const struct tmem_client *client,
+				     tmem_pool_id id,
 				     const struct tmem_object_id *object)
 {
+	struct tmem_store *store = client->store;
 	uint64_t dropped = 0;
 	uint32_t i;
 
 	for (i = 0; i < store->nr_shards; i++)
-		dropped += invalidate_in_shard(store, &store->shards[i], pool,
+		dropped += invalidate_in_shard(client, &store->shards[i], id,
 					       object);
 	tmem_lock_acquire(&store->shards[0].lock);
 	store->shards[0].stats.object_invalidates++;

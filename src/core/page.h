@@ -3,7 +3,7 @@
 #ifndef TMEM_CORE_PAGE_H
 #define TMEM_CORE_PAGE_H
 
-#include "core.h"
+#include "client.h"
 
 /* Gives a scratch its memory; false: none.  Its lock is held. */
 bool tmem_scratch_make(struct tmem_store *store, struct tmem_scratch *scratch);
@@ -11,15 +11,15 @@ bool tmem_scratch_make(struct tmem_store *store, struct tmem_scratch *scratch);
 struct tmem_scratch *tmem_scratch_acquire(struct tmem_store *store);
 void tmem_scratch_release(struct tmem_scratch *scratch);
 
-/* Results as in tmem/backend.h. */
-int tmem_page_store(struct tmem_store *store, tmem_pool_id pool,
+/* Results as in tmem/backend.h; the pool is live and the client's. */
+int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 		    const struct tmem_io *io, struct tmem_scratch *scratch);
-int tmem_page_load(struct tmem_store *store, tmem_pool_id pool,
+int tmem_page_load(const struct tmem_client *client, tmem_pool_id id,
 		   const struct tmem_io *io);
-int tmem_page_invalidate(struct tmem_store *store, tmem_pool_id pool,
+int tmem_page_invalidate(const struct tmem_client *client, tmem_pool_id id,
 			 const struct tmem_io *io);
-uint64_t tmem_page_invalidate_object(struct tmem_store *store,
-				     tmem_pool_id pool,
+uint64_t tmem_page_invalidate_object(const struct tmem_client *client,
+				     tmem_pool_id id,
 				     const struct tmem_object_id *object);
 
 #endif

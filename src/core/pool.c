@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pools: create, destroy, clone.  Control operations: one at a time, under
- * the store's control lock.
+ * Pools: create, join, leave, destroy, clone.  Control operations: one at a
+ * time, under the store's control lock.
+ *
+ * Who may use a pool is a mask of clients.  A shared pool has no owner: its
+ * bytes count for all its clients in equal parts, so that nothing has to be
+ * handed over when one leaves; only the objects that the leaver was the last
+ * to use go with it.
  */
+#include "pool.h"
+
 #include <errno.h>
 #include <string.h>
 
 #include "object.h"
+#include "queue.h"
 
 enum {
-	DROP_BATCH = 256
+	DROP_BATCH = 256,
+	EVERY_CLIENT = -1
 };
 
 /* A free pool number, or -ENOSPC. */
@@ -27,7 +36,8 @@ static int reserve_locked(struct tmem_store *store)
 }
 
 /* An id comes again after 2^24 others of its number: a stale one is told. */
-static tmem_pool_id publish_locked(struct tmem_store *store, int number)
+static tmem_pool_id publish_locked(struct tmem_store *store, int number,
+				   uint32_t client)
 	TMEM_REQUIRES(&store->control)
 {
 	struct tmem_pool *pool = &store->pools[number];
@@ -36,65 +46,220 @@ static tmem_pool_id publish_locked(struct tmem_store *store, int number)
 	do
 		id = ++pool->generation * TMEM_MAX_POOLS + (uint32_t)number;
 	while (id < TMEM_MAX_POOLS);
+	atomic_store(&pool->clients, 1ull << client);
 	atomic_store_explicit(&pool->id, id, memory_order_release);
 	return id;
 }
 
-/* Drops some pages of the pool; false if the shard has none any more. */
+/*
+ * Drops some of the pool's objects that `client` was the last to use, or all;
+ * false if the shard has none any more.
+ */
 static bool drop_some_locked(struct tmem_store *store, struct tmem_shard *shard,
-			     uint32_t pool) TMEM_REQUIRES(&shard->lock)
+			     uint32_t pool, int client)
+	TMEM_REQUIRES(&shard->lock)
 {
 	uint32_t nr, next, budget = DROP_BATCH;
+	uint64_t *counter = client == EVERY_CLIENT ? &shard->stats.pool_pages
+						   : &shard->stats.left_pages;
 
 	for (nr = shard->objects; nr && budget; nr = next) {
-		next = tmem_object_nr(store, nr)->next;
-		if (tmem_object_nr(store, nr)->pool == pool)
+		const struct tmem_object *object = tmem_object_nr(store, nr);
+
+		next = object->next;
+		if (object->pool == pool &&
+		    (client == EVERY_CLIENT ||
+		     object->client == (uint32_t)client))
 			budget -= tmem_object_drop(store, shard, nr, budget);
 	}
-	shard->stats.pool_pages += DROP_BATCH - budget;
+	*counter += DROP_BATCH - budget;
 	return !budget;
 }
 
-static void drop_shard(struct tmem_store *store, struct tmem_shard *shard,
-		       uint32_t pool)
+static void drop_all(struct tmem_store *store, uint32_t pool, int client)
 {
-	bool more;
+	uint32_t i;
 
-	do {
-		tmem_lock_acquire(&shard->lock);
-		more = drop_some_locked(store, shard, pool);
-		tmem_lock_release(&shard->lock);
-	} while (more);
-}
+	for (i = 0; i < store->nr_shards; i++) {
+		struct tmem_shard *shard = &store->shards[i];
+		bool more;
 
-int tmem_pool_create(struct tmem_store *store, tmem_pool_id *ret_pool)
-{
-	int number;
-
-	tmem_lock_acquire(&store->control);
-	number = reserve_locked(store);
-	if (number >= 0)
-		*ret_pool = publish_locked(store, number);
-	tmem_lock_release(&store->control);
-	return number < 0 ? number : 0;
-}
-
-int tmem_pool_destroy(struct tmem_store *store, tmem_pool_id pool)
-{
-	uint32_t number = tmem_pool_number(pool), i;
-	int r = -ENOENT;
-
-	tmem_lock_acquire(&store->control);
-	if (tmem_pool_is_live(store, pool)) {
-		/* Who takes a shard's lock after us sees that it is gone. */
-		atomic_store(&store->pools[number].id, 0);
-		for (i = 0; i < store->nr_shards; i++)
-			drop_shard(store, &store->shards[i], number);
-		store->pools[number].used = 0;
-		r = 0;
+		do {
+			tmem_lock_acquire(&shard->lock);
+			more = drop_some_locked(store, shard, pool, client);
+			tmem_lock_release(&shard->lock);
+		} while (more);
 	}
-	tmem_lock_release(&store->control);
+}
+
+/* The live shared pool of that UUID, or NULL. */
+static struct tmem_pool *find_shared_locked(struct tmem_store *store,
+					    const uint64_t uuid[2])
+	TMEM_REQUIRES(&store->control)
+{
+	uint32_t i;
+
+	for (i = 0; i < TMEM_MAX_POOLS; i++) {
+		struct tmem_pool *pool = &store->pools[i];
+
+		if (atomic_load(&pool->id) &&
+		    (atomic_load(&pool->flags) & TMEM_POOL_SHARED) &&
+		    pool->uuid[0] == uuid[0] && pool->uuid[1] == uuid[1])
+			return pool;
+	}
+	return NULL;
+}
+
+static uint16_t *joins_of(struct tmem_pool *pool,
+			  const struct tmem_client *client)
+{
+	return &atomic_load(&pool->queues)->joins[client->nr];
+}
+
+/* And the ghosts, with the first. */
+static bool make_queues(struct tmem_store *store, struct tmem_pool *pool)
+{
+	if (!atomic_load(&pool->queues))
+		atomic_store(&pool->queues, tmem_meta_alloc(&store->meta, 1));
+	if (!atomic_load(&store->ghost.nr_entries))
+		tmem_ghost_init(&store->ghost, &store->meta,
+				store->max_limit_bytes);
+	return atomic_load(&pool->queues) != NULL;
+}
+
+static int join_locked(struct tmem_client *client, struct tmem_pool *pool,
+		       tmem_pool_id *ret_pool)
+{
+	if (*joins_of(pool, client) == UINT16_MAX)
+		return -ENOSPC;
+	++*joins_of(pool, client);
+	atomic_fetch_or(&pool->clients, 1ull << client->nr);
+	*ret_pool = atomic_load(&pool->id);
+	return 0;
+}
+
+static int make_locked(struct tmem_client *client,
+		       const struct tmem_pool_options *options, uint32_t flags,
+		       tmem_pool_id *ret_pool)
+	TMEM_REQUIRES(&client->store->control)
+{
+	struct tmem_store *store = client->store;
+	int number = reserve_locked(store);
+	struct tmem_pool *pool;
+
+	if (number < 0)
+		return number;
+	pool = &store->pools[number];
+	if ((flags & TMEM_POOL_EPHEMERAL) && !make_queues(store, pool)) {
+		pool->used = 0;
+		return -ENOMEM;
+	}
+	atomic_store(&pool->flags, flags);
+	if (flags & TMEM_POOL_EPHEMERAL)
+		*joins_of(pool, client) = 1;
+	if (flags & TMEM_POOL_SHARED)
+		memcpy(pool->uuid, options->uuid, sizeof(pool->uuid));
+	*ret_pool = publish_locked(store, number, client->nr);
+	return 0;
+}
+
+static int create_locked(struct tmem_client *client,
+			 const struct tmem_pool_options *options,
+			 tmem_pool_id *ret_pool)
+	TMEM_REQUIRES(&client->store->control)
+{
+	uint32_t flags = options ? options->flags : 0;
+	struct tmem_pool *pool;
+	int r;
+
+	if (!(flags & TMEM_POOL_SHARED))
+		return make_locked(client, options, flags, ret_pool);
+	if (!tmem_client_may_share(client, options->uuid)) {
+		flags &= ~(uint32_t)TMEM_POOL_SHARED;
+		r = make_locked(client, options, flags, ret_pool);
+		return r < 0 ? r : TMEM_PRIVATE;
+	}
+	pool = find_shared_locked(client->store, options->uuid);
+	if (pool)
+		return join_locked(client, pool, ret_pool);
+	return make_locked(client, options, flags, ret_pool);
+}
+
+int tmem_pool_create(struct tmem_client *client,
+		     const struct tmem_pool_options *options,
+		     tmem_pool_id *ret_pool)
+{
+	const uint32_t both = TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED;
+	int r;
+
+	if (options &&
+	    ((options->flags & ~both) || options->flags == TMEM_POOL_SHARED))
+		return -EINVAL;
+	tmem_lock_acquire(&client->store->control);
+	r = create_locked(client, options, ret_pool);
+	tmem_lock_release(&client->store->control);
 	return r;
+}
+
+/* Nobody uses it any more. */
+static void remove_locked(struct tmem_store *store, struct tmem_pool *pool)
+	TMEM_REQUIRES(&store->control)
+{
+	uint32_t number = (uint32_t)(pool - store->pools);
+
+	/* Who takes a shard's lock after us sees that it is gone. */
+	atomic_store(&pool->id, 0);
+	drop_all(store, number, EVERY_CLIENT);
+	atomic_store(&pool->clients, 0);
+	TMEM_ASSERT(atomic_load(&pool->bytes) == 0);
+	atomic_store(&pool->flags, 0);
+	pool->used = 0;
+}
+
+static void leave_locked(struct tmem_client *client, struct tmem_pool *pool)
+	TMEM_REQUIRES(&client->store->control)
+{
+	struct tmem_store *store = client->store;
+	uint64_t bit = 1ull << client->nr;
+
+	if ((atomic_load(&pool->flags) & TMEM_POOL_EPHEMERAL) &&
+	    --*joins_of(pool, client))
+		return; /* it has joined more than once */
+	if (atomic_load(&pool->clients) == bit) {
+		remove_locked(store, pool);
+		return;
+	}
+	atomic_fetch_and(&pool->clients, ~bit);
+	drop_all(store, (uint32_t)(pool - store->pools), (int)client->nr);
+}
+
+int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id)
+{
+	struct tmem_store *store = client->store;
+	struct tmem_pool *pool;
+
+	tmem_lock_acquire(&store->control);
+	pool = tmem_pool_of(client, id);
+	if (pool)
+		leave_locked(client, pool);
+	tmem_lock_release(&store->control);
+	return pool ? 0 : -ENOENT;
+}
+
+void tmem_pool_leave_all_locked(struct tmem_client *client)
+{
+	struct tmem_store *store = client->store;
+	uint64_t bit = 1ull << client->nr;
+	uint32_t i;
+
+	for (i = 0; i < TMEM_MAX_POOLS; i++) {
+		struct tmem_pool *pool = &store->pools[i];
+
+		if (!atomic_load(&pool->id))
+			continue;
+		while (atomic_load(&pool->clients) & bit)
+			leave_locked(client, pool);
+	}
 }
 
 /* The clone of one page: the same word, or a reference to the data. */
@@ -166,28 +331,41 @@ static void undo_clone(struct tmem_store *store, uint32_t pool) TMEM_UNANALYSED
 		struct tmem_shard *shard = &store->shards[i];
 		uint64_t pool_pages = shard->stats.pool_pages;
 
-		while (drop_some_locked(store, shard, pool))
+		while (drop_some_locked(store, shard, pool, EVERY_CLIENT))
 			;
 		shard->stats.pool_pages = pool_pages;
 	}
 }
 
-int tmem_pool_clone(struct tmem_store *store, tmem_pool_id pool,
+/* The number of the clone-to-be, or why there can be none. */
+static int reserve_clone_locked(struct tmem_client *client, tmem_pool_id id)
+	TMEM_REQUIRES(&client->store->control)
+{
+	const struct tmem_pool *pool = tmem_pool_of(client, id);
+
+	if (!pool)
+		return -ENOENT;
+	if (atomic_load(&pool->flags) & TMEM_POOL_EPHEMERAL)
+		return -EINVAL;
+	return reserve_locked(client->store);
+}
+
+int tmem_pool_clone(struct tmem_client *client, tmem_pool_id pool,
 		    tmem_pool_id *ret_pool) TMEM_UNANALYSED
 {
-	int number = -ENOENT;
+	struct tmem_store *store = client->store;
 	bool cloned;
+	int number;
 
 	tmem_lock_acquire(&store->control);
-	if (tmem_pool_is_live(store, pool))
-		number = reserve_locked(store);
+	number = reserve_clone_locked(client, pool);
 	if (number >= 0) {
 		tmem_shards_acquire(store);
 		cloned = clone_all(store, tmem_pool_number(pool),
 				   (uint32_t)number);
 		if (cloned) {
 			store->shards[0].stats.clones++;
-			*ret_pool = publish_locked(store, number);
+			*ret_pool = publish_locked(store, number, client->nr);
 		} else {
 			undo_clone(store, (uint32_t)number);
 			store->pools[number].used = 0;

@@ -23,9 +23,11 @@ static int all(tmem_pool_id pool, struct tmem_io *io, unsigned nr, int result)
 	return r;
 }
 
-static int pool_create(void *backend, tmem_pool_id *ret_pool)
+static int pool_create(void *backend, const struct tmem_pool_options *options,
+		       tmem_pool_id *ret_pool)
 {
 	(void)backend;
+	(void)options;
 	*ret_pool = THE_POOL;
 	return 0;
 }

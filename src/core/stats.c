@@ -62,6 +62,7 @@ void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats)
 		add_shard(&store->shards[i], &s);
 	for (i = 0; i < TMEM_MAX_POOLS; i++)
 		s.pools += atomic_load(&store->pools[i].id) != 0;
+	s.ephemeral_pages = atomic_load(&store->ephemeral_pages);
 	s.map_failures = atomic_load(&store->meta.pages.map_failures) +
 			 atomic_load(&store->arena.pages.map_failures);
 	s.held_bytes = tmem_account_held(&store->account);

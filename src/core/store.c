@@ -6,17 +6,11 @@
 
 #include "arena/map.h"
 #include "base/sys.h"
+#include "evict.h"
 #include "page.h"
+#include "pool.h"
 
 #define STORE_MAGIC 0x65726f74732d6d74ull /* "tm-store" */
-
-static struct tmem_store *store_of(void *backend)
-{
-	struct tmem_store *store = backend;
-
-	TMEM_ASSERT(store && store->magic == STORE_MAGIC);
-	return store;
-}
 
 /* -ENOENT into every element, as the contract wants. */
 static int no_pool(struct tmem_io *io, unsigned nr)
@@ -28,77 +22,78 @@ static int no_pool(struct tmem_io *io, unsigned nr)
 	return -ENOENT;
 }
 
-static int pool_create(void *backend, tmem_pool_id *ret_pool)
+static int pool_create(void *self, const struct tmem_pool_options *options,
+		       tmem_pool_id *ret_pool)
 {
-	return tmem_pool_create(store_of(backend), ret_pool);
+	return tmem_pool_create(tmem_client_of(self), options, ret_pool);
 }
 
-static int pool_destroy(void *backend, tmem_pool_id pool)
+static int pool_destroy(void *self, tmem_pool_id pool)
 {
-	return tmem_pool_destroy(store_of(backend), pool);
+	return tmem_pool_destroy(tmem_client_of(self), pool);
 }
 
-static int pool_clone(void *backend, tmem_pool_id pool, tmem_pool_id *ret_pool)
+static int pool_clone(void *self, tmem_pool_id pool, tmem_pool_id *ret_pool)
 {
-	return tmem_pool_clone(store_of(backend), pool, ret_pool);
+	return tmem_pool_clone(tmem_client_of(self), pool, ret_pool);
 }
 
-static int store_pages(void *backend, tmem_pool_id pool, struct tmem_io *io,
+static int store_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 		       unsigned nr)
 {
-	struct tmem_store *store = store_of(backend);
+	const struct tmem_client *client = tmem_client_of(self);
 	struct tmem_scratch *scratch;
 	unsigned i;
 
-	if (!tmem_pool_is_live(store, pool))
+	if (!tmem_pool_of(client, id))
 		return no_pool(io, nr);
-	scratch = tmem_scratch_acquire(store);
+	scratch = tmem_scratch_acquire(client->store);
 	for (i = 0; i < nr; i++)
-		io[i].result = tmem_page_store(store, pool, &io[i], scratch);
+		io[i].result = tmem_page_store(client, id, &io[i], scratch);
 	tmem_scratch_release(scratch);
 	return 0;
 }
 
-static int load_pages(void *backend, tmem_pool_id pool, struct tmem_io *io,
+static int load_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 		      unsigned nr)
 {
-	struct tmem_store *store = store_of(backend);
+	const struct tmem_client *client = tmem_client_of(self);
 	unsigned i;
 
-	if (!tmem_pool_is_live(store, pool))
+	if (!tmem_pool_of(client, id))
 		return no_pool(io, nr);
 	for (i = 0; i < nr; i++)
-		io[i].result = tmem_page_load(store, pool, &io[i]);
+		io[i].result = tmem_page_load(client, id, &io[i]);
 	return 0;
 }
 
-static int invalidate_pages(void *backend, tmem_pool_id pool,
-			    struct tmem_io *io, unsigned nr)
+static int invalidate_pages(void *self, tmem_pool_id id, struct tmem_io *io,
+			    unsigned nr)
 {
-	struct tmem_store *store = store_of(backend);
+	const struct tmem_client *client = tmem_client_of(self);
 	unsigned i;
 
-	if (!tmem_pool_is_live(store, pool))
+	if (!tmem_pool_of(client, id))
 		return no_pool(io, nr);
 	for (i = 0; i < nr; i++)
-		io[i].result = tmem_page_invalidate(store, pool, &io[i]);
+		io[i].result = tmem_page_invalidate(client, id, &io[i]);
 	return 0;
 }
 
-static int invalidate_object(void *backend, tmem_pool_id pool,
+static int invalidate_object(void *self, tmem_pool_id id,
 			     struct tmem_object_id object, uint64_t *ret_pages)
 {
-	struct tmem_store *store = store_of(backend);
+	const struct tmem_client *client = tmem_client_of(self);
 
-	if (!tmem_pool_is_live(store, pool))
+	if (!tmem_pool_of(client, id))
 		return -ENOENT;
-	*ret_pages = tmem_page_invalidate_object(store, pool, &object);
+	*ret_pages = tmem_page_invalidate_object(client, id, &object);
 	return 0;
 }
 
-static int stats(void *backend, struct tmem_stats *ret_stats)
+static int stats(void *self, struct tmem_stats *ret_stats)
 {
-	tmem_store_stats(store_of(backend), ret_stats);
+	tmem_store_stats(tmem_client_of(self)->store, ret_stats);
 	return 0;
 }
 
@@ -113,6 +108,8 @@ static void init(struct tmem_store *store, uint32_t nr_shards)
 	tmem_meta_init(&store->meta, &store->account);
 	tmem_records_init(&store->objects, &store->meta,
 			  sizeof(struct tmem_object));
+	tmem_records_init(&store->clients, &store->meta,
+			  sizeof(struct tmem_client));
 	tmem_arena_init(&store->arena, &store->meta, &store->account);
 	for (i = 0; i < TMEM_MAX_SCRATCHES; i++)
 		tmem_lock_init(&store->scratches[i].lock, TMEM_RANK_SCRATCH);
@@ -160,7 +157,8 @@ int tmem_store_open(const struct tmem_store_options *options,
 	store->account.held_bytes = bytes + 4096;
 	store->account.limit_bytes = options->limit_bytes;
 	store->quiet = map_quiet();
-	if (!store->quiet || !tmem_scratch_make(store, &store->scratches[0])) {
+	if (!store->quiet || !tmem_scratch_make(store, &store->scratches[0]) ||
+	    tmem_client_init_default(store) < 0) {
 		tmem_store_close(store);
 		return -ENOMEM;
 	}
@@ -193,6 +191,7 @@ int tmem_store_set_limit(struct tmem_store *store, uint64_t limit_bytes)
 	/* Not during a fork: then nothing may be written. */
 	if (tmem_lock_acquire_unless_closed(&store->control)) {
 		tmem_arena_trim(&store->arena);
+		tmem_evict_to_limit(store);
 		tmem_meta_trim(&store->meta);
 		tmem_lock_release(&store->control);
 	}
@@ -235,5 +234,10 @@ static const struct tmem_backend_ops store_backend = {
 
 struct tmem_backend tmem_store_backend(struct tmem_store *store)
 {
-	return (struct tmem_backend){ &store_backend, store };
+	return tmem_client_backend(store->client);
+}
+
+struct tmem_backend tmem_client_backend(struct tmem_client *client)
+{
+	return (struct tmem_backend){ &store_backend, client };
 }

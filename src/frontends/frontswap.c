@@ -380,7 +380,7 @@ int tmem_frontswap_open(const struct tmem_frontswap_options *options,
 		fs->moves[i].request.page =
 			fs->buffers + (size_t)i * TMEM_PAGE_SIZE;
 	}
-	r = fs->backend.ops->pool_create(fs->backend.self, &fs->pool);
+	r = fs->backend.ops->pool_create(fs->backend.self, NULL, &fs->pool);
 	if (r != 0) {
 		tmem_sys_unmap(fs, bytes);
 		return r < 0 ? r : -ENOMEM;

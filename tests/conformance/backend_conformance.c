@@ -192,7 +192,7 @@ static void destroyed_with_all_its_pages(void)
 
 	put(1, 1);
 	CHECK_EQ(backend.ops->pool_destroy(backend.self, pool), 0);
-	CHECK_EQ(backend.ops->pool_create(backend.self, &pool), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 	expect(1, 0, TMEM_MISS);
 	(void)old;
 }
@@ -201,7 +201,7 @@ static void suite(const char *name, struct tmem_backend b)
 {
 	fprintf(stderr, "%s (%s)\n", name, b.ops->name);
 	backend = b;
-	CHECK_EQ(backend.ops->pool_create(backend.self, &pool), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 	RUN(every_member_is_there);
 	RUN(put_put_get_and_get_get);
 	RUN(invalidated_is_gone);

@@ -107,11 +107,12 @@ static int shim_invalidate_object(void *self, tmem_pool_id pool,
 					      ret_pages);
 }
 
-static int shim_pool_create(void *self, tmem_pool_id *ret_pool)
+static int shim_pool_create(void *self, const struct tmem_pool_options *options,
+			    tmem_pool_id *ret_pool)
 {
 	struct fsmodel *m = self;
 
-	return m->real.ops->pool_create(m->real.self, ret_pool);
+	return m->real.ops->pool_create(m->real.self, options, ret_pool);
 }
 
 static int shim_pool_destroy(void *self, tmem_pool_id pool)

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include <tmem/client.h>
 #include <tmem/stats.h>
 
 #include "arena/map.h"
@@ -17,8 +18,16 @@ enum {
 	VECTOR_BYTES = MAX_VECTOR * 4096
 };
 
+enum kind {
+	PERSISTENT = 0,
+	EPHEMERAL,
+	SHARED, /* by both clients */
+	KINDS
+};
+
 struct pool {
-	tmem_pool_id id;		  /* 0: not there */
+	tmem_pool_id id; /* 0: not there */
+	enum kind kind;
 	uint64_t cells[OBJECTS][INDEXES]; /* the page's tag, 0: none */
 };
 
@@ -26,6 +35,7 @@ struct storemodel {
 	struct storemodel_options o;
 	struct tmem_store *store;
 	struct tmem_backend backend;
+	struct tmem_client *other;
 	struct pool pools[POOLS];
 	tmem_pool_id stale; /* destroyed */
 	uint64_t next_tag;
@@ -155,10 +165,20 @@ static uint64_t *draw_key(struct storemodel *m, struct pool *pool,
 	return &pool->cells[object][index];
 }
 
+/* Who operates on a pool: of a shared one, either client. */
+static struct tmem_backend draw_backend(struct storemodel *m,
+					const struct pool *pool)
+{
+	if (pool->kind == SHARED && draw(m, 2))
+		return tmem_client_backend(m->other);
+	return m->backend;
+}
+
 /* Steps. */
 
 static void store_step(struct storemodel *m, struct pool *pool)
 {
+	struct tmem_backend be = draw_backend(m, pool);
 	struct tmem_io io[MAX_VECTOR];
 	uint64_t *cells[MAX_VECTOR], tags[MAX_VECTOR];
 	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
@@ -175,7 +195,7 @@ static void store_step(struct storemodel *m, struct pool *pool)
 			tags[i] = 1 + draw(m, (uint32_t)m->next_tag);
 		storemodel_fill(io[i].page, tags[i]);
 	}
-	CHECK_EQ(m->backend.ops->store(m->backend.self, pool->id, io, nr), 0);
+	CHECK_EQ(be.ops->store(be.self, pool->id, io, nr), 0);
 	for (i = 0; i < nr; i++) {
 		CHECK(io[i].result == 0 || io[i].result == TMEM_REFUSED);
 		*cells[i] = io[i].result == 0 ? tags[i] : 0;
@@ -186,10 +206,17 @@ static void store_step(struct storemodel *m, struct pool *pool)
 	CHECK(after <= s.limit_bytes || after <= held);
 }
 
-static void check_load(struct tmem_io *io, uint64_t tag)
+/* An ephemeral page may be gone; a private one is, once it was loaded. */
+static void check_load(const struct pool *pool, struct tmem_io *io,
+		       uint64_t *cell)
 {
 	_Alignas(8) char want[PAGE];
+	uint64_t tag = *cell;
 
+	if (pool->kind != PERSISTENT && io->result == TMEM_MISS)
+		tag = *cell = 0;
+	if (pool->kind == EPHEMERAL)
+		*cell = 0;
 	CHECK_EQ(io->result, tag ? 0 : TMEM_MISS);
 	if (tag)
 		storemodel_fill(want, tag);
@@ -200,6 +227,7 @@ static void check_load(struct tmem_io *io, uint64_t tag)
 
 static void load_step(struct storemodel *m, struct pool *pool)
 {
+	struct tmem_backend be = draw_backend(m, pool);
 	struct tmem_io io[MAX_VECTOR];
 	uint64_t *cells[MAX_VECTOR];
 	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
@@ -207,23 +235,24 @@ static void load_step(struct storemodel *m, struct pool *pool)
 	memset(m->pages, 0x5a, VECTOR_BYTES);
 	for (i = 0; i < nr; i++)
 		cells[i] = draw_key(m, pool, &io[i], i);
-	CHECK_EQ(m->backend.ops->load(m->backend.self, pool->id, io, nr), 0);
+	CHECK_EQ(be.ops->load(be.self, pool->id, io, nr), 0);
 	for (i = 0; i < nr; i++)
-		check_load(&io[i], *cells[i]);
+		check_load(pool, &io[i], cells[i]);
 }
 
 static void invalidate_step(struct storemodel *m, struct pool *pool)
 {
+	struct tmem_backend be = draw_backend(m, pool);
 	struct tmem_io io[MAX_VECTOR];
 	uint64_t *cells[MAX_VECTOR];
 	unsigned nr = 1 + draw(m, MAX_VECTOR), i;
 
 	for (i = 0; i < nr; i++)
 		cells[i] = draw_key(m, pool, &io[i], i);
-	CHECK_EQ(m->backend.ops->invalidate(m->backend.self, pool->id, io, nr),
-		 0);
+	CHECK_EQ(be.ops->invalidate(be.self, pool->id, io, nr), 0);
 	for (i = 0; i < nr; i++) {
-		CHECK_EQ(io[i].result, *cells[i] ? 0 : TMEM_MISS);
+		if (pool->kind == PERSISTENT || !*cells[i])
+			CHECK_EQ(io[i].result, *cells[i] ? 0 : TMEM_MISS);
 		*cells[i] = 0;
 	}
 }
@@ -240,7 +269,42 @@ static void object_step(struct storemodel *m, struct pool *pool)
 	CHECK_EQ(m->backend.ops->invalidate_object(m->backend.self, pool->id,
 						   object_id(object), &pages),
 		 0);
-	CHECK_EQ(pages, want);
+	CHECK(pages == want || (pool->kind != PERSISTENT && pages < want));
+}
+
+static void create_pool(struct storemodel *m, struct pool *pool)
+{
+	struct tmem_pool_options o = { .uuid = { 7, 0 } };
+	struct tmem_backend be = tmem_client_backend(m->other);
+	const struct tmem_backend_ops *ops = m->backend.ops;
+	tmem_pool_id joined;
+
+	pool->kind = (enum kind)draw(m, KINDS);
+	o.uuid[1] = (uint64_t)(pool - m->pools);
+	if (pool->kind != PERSISTENT)
+		o.flags |= TMEM_POOL_EPHEMERAL;
+	if (pool->kind == SHARED)
+		o.flags |= TMEM_POOL_SHARED;
+	if (ops->pool_create(m->backend.self, &o, &pool->id) != 0) {
+		/* Its queues need a page. */
+		CHECK(pool->kind != PERSISTENT);
+		*pool = (struct pool){ 0 };
+		return;
+	}
+	if (pool->kind != SHARED)
+		return;
+	CHECK_EQ(be.ops->pool_create(be.self, &o, &joined), 0);
+	CHECK_EQ(joined, pool->id);
+}
+
+/* One of its clients after the other; the pages of the first go with it. */
+static void destroy_pool(struct storemodel *m, struct pool *pool)
+{
+	struct tmem_backend be = tmem_client_backend(m->other);
+
+	CHECK_EQ(be.ops->pool_destroy(be.self, pool->id),
+		 pool->kind == SHARED ? 0 : -ENOENT);
+	CHECK_EQ(m->backend.ops->pool_destroy(m->backend.self, pool->id), 0);
 }
 
 /* A pool comes, goes, or is cloned into a place that is free. */
@@ -252,19 +316,21 @@ static void pool_step(struct storemodel *m)
 	int r;
 
 	if (pool->id) {
-		CHECK_EQ(ops->pool_destroy(m->backend.self, pool->id), 0);
+		destroy_pool(m, pool);
 		m->stale = pool->id;
 		*pool = (struct pool){ 0 };
 	} else if (from->id) {
 		r = ops->pool_clone(m->backend.self, from->id, &id);
-		CHECK(r == 0 || (r == -ENOMEM && !id));
+		if (from->kind != PERSISTENT)
+			CHECK_EQ(r, -EINVAL);
+		else
+			CHECK(r == 0 || (r == -ENOMEM && !id));
 		if (r == 0) {
 			*pool = *from;
 			pool->id = id;
 		}
 	} else {
-		CHECK_EQ(ops->pool_create(m->backend.self, &pool->id), 0);
-		CHECK(pool->id);
+		create_pool(m, pool);
 	}
 }
 
@@ -293,8 +359,12 @@ static void limit_step(struct storemodel *m)
 {
 	uint64_t span = m->o.max_limit_bytes - TMEM_STORE_MIN_BYTES;
 	uint64_t limit = TMEM_STORE_MIN_BYTES + span * draw(m, 1024) / 1023;
+	struct tmem_stats s;
 
 	CHECK_EQ(tmem_store_set_limit(m->store, limit), 0);
+	m->backend.ops->stats(m->backend.self, &s);
+	CHECK(s.held_bytes <= limit || !s.ephemeral_pages);
+	CHECK_EQ(tmem_client_set_weight(m->other, 1 + draw(m, 1000)), 0);
 	CHECK_EQ(tmem_store_set_limit(m->store, m->o.max_limit_bytes + 1),
 		 -EINVAL);
 	CHECK_EQ(tmem_store_set_limit(m->store, TMEM_STORE_MIN_BYTES - 1),
@@ -312,7 +382,8 @@ static void fork_step(struct storemodel *m)
 		return;
 	}
 	tmem_store_before_fork(m->store);
-	if (pool->id)
+	/* Loads of ephemeral pages wait until it is over. */
+	if (pool->id && pool->kind == PERSISTENT)
 		load_step(m, pool);
 	tmem_store_after_fork(m->store, what != 1);
 }
@@ -341,7 +412,7 @@ void storemodel_step(struct storemodel *m)
 }
 
 /* Every cell of a pool, one by one. */
-static uint64_t check_pool(struct storemodel *m, const struct pool *pool)
+static uint64_t check_pool(struct storemodel *m, struct pool *pool)
 {
 	struct tmem_io io = { .page = m->pages };
 	unsigned object, index;
@@ -355,8 +426,9 @@ static uint64_t check_pool(struct storemodel *m, const struct pool *pool)
 			CHECK_EQ(m->backend.ops->load(m->backend.self, pool->id,
 						      &io, 1),
 				 0);
-			check_load(&io, pool->cells[object][index]);
-			pages += pool->cells[object][index] != 0;
+			check_load(pool, &io, &pool->cells[object][index]);
+			pages += pool->kind == PERSISTENT &&
+				 pool->cells[object][index] != 0;
 		}
 	return pages;
 }
@@ -374,7 +446,7 @@ void storemodel_check(struct storemodel *m)
 			pools++;
 		}
 	CHECK_EQ(m->backend.ops->stats(m->backend.self, &s), 0);
-	CHECK_EQ(s.pages, pages);
+	CHECK_EQ(s.pages - s.ephemeral_pages, pages);
 	CHECK_EQ(s.pools, pools);
 	CHECK_EQ(s.pages,
 		 s.same_pages + s.lz4_pages + s.raw_pages + s.ref_pages);
@@ -410,6 +482,15 @@ struct storemodel *storemodel_open(const struct storemodel_options *options)
 		return NULL;
 	}
 	m->backend = tmem_store_backend(m->store);
+	CHECK_EQ(tmem_client_create(m->store, 300, &m->other), 0);
+	for (r = 0; r < POOLS; r++) {
+		uint64_t uuid[2] = { 7, (uint64_t)r };
+
+		CHECK_EQ(tmem_client_allow(tmem_client_default(m->store), uuid,
+					   1),
+			 0);
+		CHECK_EQ(tmem_client_allow(m->other, uuid, 1), 0);
+	}
 	return m;
 }
 

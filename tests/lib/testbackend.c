@@ -148,11 +148,12 @@ static int tb_invalidate_object(void *self, tmem_pool_id pool,
 	return 0;
 }
 
-static int tb_pool_create(void *self, tmem_pool_id *ret_pool)
+static int tb_pool_create(void *self, const struct tmem_pool_options *options,
+			  tmem_pool_id *ret_pool)
 {
 	struct testbackend *tb = self;
 
-	CHECK(!tb->pool);
+	CHECK(!options && !tb->pool);
 	tb->pool = true;
 	*ret_pool = 1;
 	return 0;

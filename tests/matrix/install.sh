@@ -69,7 +69,7 @@ int main(void)
 	if (tmem_store_open(&options, &store))
 		return 2;
 	b = tmem_store_backend(store);
-	if (b.ops->pool_create(b.self, &pool))
+	if (b.ops->pool_create(b.self, NULL, &pool))
 		return 3;
 	io.page = page;
 	if (b.ops->store(b.self, pool, &io, 1) || io.result)

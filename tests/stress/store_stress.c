@@ -8,11 +8,13 @@
  * Every worker has objects of its own, whose pages it knows exactly, and all
  * share some others, whose pages say which key they belong to.  Meanwhile one
  * thread creates, clones and destroys pools, changes the limit, reads the
- * statistics, checks the invariants and does what a fork does to a store.
+ * statistics, joins and leaves the ephemeral pool that all use as a cache,
+ *checks the invariants and does what a fork does to a store.
  */
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <tmem/client.h>
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
@@ -28,6 +30,12 @@ enum {
 static struct tmem_store *store;
 static struct tmem_backend backend;
 static tmem_pool_id pool;
+static tmem_pool_id cache; /* of the other client's, joined */
+static struct tmem_backend other;
+static const struct tmem_pool_options cache_options = {
+	.flags = TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED,
+	.uuid = { 1, 1 },
+};
 static _Atomic int nr_running;
 
 struct worker {
@@ -139,6 +147,27 @@ static void shared_key(struct worker *w, char *page)
 	}
 }
 
+/* Pages of a cache come and go; what is found is what was put there. */
+static void cached_key(struct worker *w, char *page)
+{
+	unsigned key = (unsigned)rng_below(&w->rng, 4ul * KEYS);
+	struct tmem_backend be = rng_below(&w->rng, 2) ? backend : other;
+	uint64_t name = 1ull << 40 | key;
+	struct tmem_io io = io_of(WORKERS + 1, key, page);
+
+	if (be.ops->load(be.self, cache, &io, 1) == -ENOENT)
+		return; /* it has left just now */
+	if (io.result == 0) {
+		check_page(page, name, version_of(page));
+		return;
+	}
+	CHECK_EQ(io.result, TMEM_MISS);
+	fill(page, name, rng_below(&w->rng, 1u << 30));
+	be.ops->store(be.self, cache, &io, 1);
+	CHECK(io.result == 0 || io.result == TMEM_REFUSED ||
+	      io.result == -ENOENT);
+}
+
 static void *work(void *arg)
 {
 	_Alignas(8) char page[PAGE];
@@ -148,6 +177,7 @@ static void *work(void *arg)
 	for (i = 0; i < w->rounds; i++) {
 		own_key(w, page);
 		shared_key(w, page);
+		cached_key(w, page);
 	}
 	atomic_fetch_sub(&nr_running, 1);
 	return NULL;
@@ -183,12 +213,30 @@ static void count_mapping(void *arg, void *start, size_t bytes)
 	*(uint64_t *)arg += bytes;
 }
 
+/* It stays as long as the other client has it. */
+static void leave_and_join(struct rng *rng)
+{
+	struct tmem_client *client = tmem_client_default(store);
+	tmem_pool_id again;
+
+	CHECK_EQ(tmem_client_set_weight(client,
+					1 + (uint32_t)rng_below(rng, 200)),
+		 0);
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, cache), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, &cache_options, &again),
+		 0);
+	CHECK_EQ(again, cache);
+}
+
 static void control(struct rng *rng)
 {
 	uint64_t mapped = 0;
 	struct tmem_stats s;
 
-	switch (rng_below(rng, 6)) {
+	switch (rng_below(rng, 7)) {
+	case 6:
+		leave_and_join(rng);
+		break;
 	case 0:
 		clone_and_look(rng);
 		break;
@@ -218,6 +266,21 @@ static void control(struct rng *rng)
 	}
 }
 
+static void open_cache(void)
+{
+	struct tmem_client *client;
+
+	CHECK_EQ(tmem_client_create(store, 0, &client), 0);
+	CHECK_EQ(tmem_client_allow(client, cache_options.uuid, 1), 0);
+	CHECK_EQ(tmem_client_allow(tmem_client_default(store),
+				   cache_options.uuid, 1),
+		 0);
+	other = tmem_client_backend(client);
+	CHECK_EQ(other.ops->pool_create(other.self, &cache_options, &cache), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, &cache_options, &cache),
+		 0);
+}
+
 int main(int argc, char **argv)
 {
 	static struct worker workers[WORKERS];
@@ -228,7 +291,8 @@ int main(int argc, char **argv)
 
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, &pool), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
+	open_cache();
 	atomic_store(&nr_running, WORKERS);
 	for (i = 0; i < WORKERS; i++) {
 		workers[i].nr = i;

@@ -202,7 +202,7 @@ static void slots_never_overlap(void)
 			h->length = 8 + (unsigned)rng_below(&rng, 1 + i / 15);
 			if (h->length > 4096)
 				h->length = 4096;
-			h->handle = tmem_arena_alloc(&arena, h->length);
+			h->handle = tmem_arena_alloc(&arena, h->length, 0);
 			h->tag = rng_next(&rng);
 			refused += !h->handle;
 			if (h->handle) {
@@ -236,7 +236,7 @@ static void frozen_spans_are_not_written(void)
 
 	open_arena(8u << 20);
 	for (i = 0; i < 100; i++)
-		handles[i] = tmem_arena_alloc(&arena, 1000);
+		handles[i] = tmem_arena_alloc(&arena, 1000, 0);
 	CHECK(tmem_arena_may_rewrite(&arena, handles[0], 1000));
 	CHECK(!tmem_arena_may_rewrite(&arena, handles[0], 1100));
 	tmem_arena_freeze(&arena);
@@ -244,7 +244,7 @@ static void frozen_spans_are_not_written(void)
 	for (i = 0; i < 100; i += 2)
 		tmem_arena_release(&arena, handles[i]);
 	for (i = 0; i < 200; i++) {
-		more = tmem_arena_alloc(&arena, 1000);
+		more = tmem_arena_alloc(&arena, 1000, 0);
 		CHECK(more);
 		for (k = 0; k < 100; k++)
 			CHECK(more / TMEM_SPAN_SLOTS !=
@@ -263,7 +263,7 @@ static void shared_slots_stay_for_their_last_user(void)
 	uint64_t slots, orphans, shares;
 
 	open_arena(8u << 20);
-	handle = tmem_arena_alloc(&arena, 500);
+	handle = tmem_arena_alloc(&arena, 500, 0);
 	CHECK(tmem_arena_share(&arena, handle));
 	CHECK(tmem_arena_share(&arena, handle));
 	CHECK(!tmem_arena_may_rewrite(&arena, handle, 500));

@@ -84,7 +84,7 @@ static void open_filled(void)
 
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, &pool), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 	for (key = 0; key < PAGES; key++)
 		put(key, key + 1);
 }

@@ -23,7 +23,7 @@ static void open_store(uint64_t limit_bytes, int no_raw)
 
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, &pool), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 }
 
 static void close_store(void)
@@ -407,11 +407,11 @@ static void there_are_256_pools_at_a_time(void)
 	unsigned nr = 0;
 
 	open_store(8u << 20, 0);
-	while (backend.ops->pool_create(backend.self, &ids[nr]) == 0)
+	while (backend.ops->pool_create(backend.self, NULL, &ids[nr]) == 0)
 		CHECK(++nr < 300);
 	CHECK_EQ(nr, 255);
 	CHECK_EQ(backend.ops->pool_destroy(backend.self, ids[7]), 0);
-	CHECK_EQ(backend.ops->pool_create(backend.self, &again), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &again), 0);
 	CHECK(again != ids[7]);
 	CHECK_EQ(backend.ops->pool_destroy(backend.self, ids[7]), -ENOENT);
 	close_store();

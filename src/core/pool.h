@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Pools: making, joining, leaving, cloning.  See pool.c. */
+#ifndef TMEM_CORE_POOL_H
+#define TMEM_CORE_POOL_H
+
+#include "client.h"
+
+/* Results as in tmem/backend.h. */
+int tmem_pool_create(struct tmem_client *client,
+		     const struct tmem_pool_options *options,
+		     tmem_pool_id *ret_pool);
+int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id);
+int tmem_pool_clone(struct tmem_client *client, tmem_pool_id pool,
+		    tmem_pool_id *ret_pool);
+
+/* The client goes: destroys or leaves all its pools; control lock held. */
+void tmem_pool_leave_all_locked(struct tmem_client *client);
+
+/* The pool if it is live and this client's too, else NULL. */
+static inline struct tmem_pool *tmem_pool_of(const struct tmem_client *client,
+					     tmem_pool_id id)
+{
+	struct tmem_pool *pool = &client->store->pools[tmem_pool_number(id)];
+
+	if (!id ||
+	    atomic_load_explicit(&pool->id, memory_order_acquire) != id ||
+	    !(atomic_load_explicit(&pool->clients, memory_order_relaxed) >>
+		      client->nr &
+	      1))
+		return NULL;
+	return pool;
+}
+
+/* Bytes of an ephemeral pool that count for client `nr`. */
+static inline uint64_t tmem_pool_part(struct tmem_pool *pool, uint32_t nr)
+{
+	uint64_t clients =
+		atomic_load_explicit(&pool->clients, memory_order_relaxed);
+
+	if (!(clients >> nr & 1))
+		return 0;
+	return atomic_load_explicit(&pool->bytes, memory_order_relaxed) /
+	       (unsigned)__builtin_popcountll(clients);
+}
+
+#endif
