@@ -56,6 +56,14 @@ TMEM_API int tmem_store_set_limit(struct tmem_store *store,
 /* Bytes of memory held now, all of it: data, metadata, index, scratch. */
 TMEM_API uint64_t tmem_store_held_bytes(const struct tmem_store *store);
 
+/*
+ * Background work, for about budget_ns: memory that is only partly used goes
+ * back to the kernel.  Nobody waits longer for it than for the copy of a page.
+ * To be called now and then, from any thread, when there is time.  1 if there
+ * is more to do, else 0.
+ */
+TMEM_API int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns);
+
 /* This store as a backend; valid until tmem_store_close(). */
 TMEM_API struct tmem_backend tmem_store_backend(struct tmem_store *store);
 

@@ -77,6 +77,8 @@ static void relist(struct tmem_arena *arena, struct tmem_class *class,
 	uint32_t *lists = class->lists[is_frozen(arena, span)];
 	uint16_t want = TMEM_SPAN_NONE;
 
+	if (span->list == TMEM_SPAN_LEAVING)
+		return;
 	if (span->ready)
 		want = TMEM_SPAN_READY;
 	else if (span->free)
@@ -88,6 +90,15 @@ static void relist(struct tmem_arena *arena, struct tmem_class *class,
 	if (want != TMEM_SPAN_NONE)
 		list_add(arena, &lists[want], nr);
 	span->list = want;
+}
+
+static void set_ready(struct tmem_class *class, struct tmem_span *span,
+		      uint64_t ready)
+{
+	if (span->list != TMEM_SPAN_LEAVING)
+		class->nr_ready += (uint64_t)__builtin_popcountll(ready) -
+				   (uint64_t)__builtin_popcountll(span->ready);
+	span->ready = ready;
 }
 
 /* The idle list and its counts. */
@@ -163,7 +174,7 @@ static void destroy_span(struct tmem_arena *arena, uint32_t nr)
 	struct tmem_class *class = &arena->classes[span->class];
 	uint32_t ages;
 
-	TMEM_ASSERT(!span->touched && !span->idle);
+	TMEM_ASSERT(!span->touched && !span->idle && !span->ready);
 	list_remove(arena, &class->lists[is_frozen(arena, span)][span->list],
 		    nr);
 	tmem_pages_free(&arena->pages, span->base,
@@ -208,9 +219,11 @@ static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
 		left &= ~tmem_bits(first, first + n - 1);
 	}
 	span->touched &= ~idle;
-	span->ready &= ~tmem_slots_on_pages(span->class, idle);
+	set_ready(class, span,
+		  span->ready & ~tmem_slots_on_pages(span->class, idle));
 	give_pages(arena, (uint64_t)__builtin_popcountll(idle));
-	if (span->free == tmem_span_all(span->class))
+	if (span->free == tmem_span_all(span->class) &&
+	    span->list != TMEM_SPAN_LEAVING)
 		destroy_span(arena, nr);
 	else
 		relist(arena, class, nr);
@@ -219,16 +232,19 @@ static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
 /* Slots. */
 
 /* Fresh pages may have made other free slots on them ready. */
-static void find_ready(struct tmem_span *span, uint64_t fresh)
+static void find_ready(struct tmem_class *class, struct tmem_span *span,
+		       uint64_t fresh)
 {
 	uint64_t slots = tmem_slots_on_pages(span->class, fresh) & span->free;
+	uint64_t ready = span->ready;
 
 	for (; slots; slots &= slots - 1) {
 		unsigned i = (unsigned)__builtin_ctzll(slots);
 
 		if (!(tmem_pages_of_slot(span->class, i) & ~span->touched))
-			span->ready |= 1ull << i;
+			ready |= 1ull << i;
 	}
+	set_ready(class, span, ready);
 }
 
 /* Hands out slot i; false if that needs memory which the limit denies. */
@@ -242,12 +258,13 @@ static bool take_slot(struct tmem_arena *arena, struct tmem_class *class,
 	if (fresh && !take_pages(arena, (uint64_t)__builtin_popcountll(fresh)))
 		return false;
 	span->free &= ~(1ull << i);
-	span->ready &= ~(1ull << i);
+	class->nr_used++;
+	set_ready(class, span, span->ready & ~(1ull << i));
 	span->touched |= fresh;
 	if (span->idle & pages)
 		set_idle(arena, class, nr, span->idle & ~pages);
 	if (fresh)
-		find_ready(span, fresh);
+		find_ready(class, span, fresh);
 	relist(arena, class, nr);
 	return true;
 }
@@ -300,7 +317,8 @@ static void free_locked(struct tmem_arena *arena, struct tmem_class *class,
 
 	TMEM_ASSERT(!(span->free >> i & 1));
 	span->free |= 1ull << i;
-	span->ready |= 1ull << i;
+	class->nr_used--;
+	set_ready(class, span, span->ready | 1ull << i);
 	for (; pages; pages &= pages - 1) {
 		uint64_t page = pages & -pages;
 
@@ -504,6 +522,104 @@ bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 		       span->class * (unsigned)TMEM_SLOT_GRAIN &&
 	       !is_frozen(arena, span) &&
 	       !atomic_load_explicit(&span->shares, memory_order_acquire);
+}
+
+/* Of the spans that have had ready slots for longest, the emptiest. */
+static uint32_t sparsest_locked(struct tmem_arena *arena,
+				struct tmem_class *class)
+	TMEM_REQUIRES(&class->lock)
+{
+	uint32_t *head = &class->lists[0][TMEM_SPAN_READY];
+	uint32_t nr = *head, best = 0;
+	int most = 0;
+	unsigned i;
+
+	for (i = 0; nr && i < TMEM_SPARSE_TRIES; i++) {
+		const struct tmem_span *span;
+		int free;
+
+		nr = span_nr(arena, nr)->prev;
+		span = span_nr(arena, nr);
+		free = __builtin_popcountll(span->free);
+		/* Who refers to a slot is not known: those have to stay. */
+		if (free > most &&
+		    !atomic_load_explicit(&span->shares,
+					  memory_order_relaxed)) {
+			most = free;
+			best = nr;
+		}
+		if (nr == *head)
+			break;
+	}
+	/* Others are at the end the next time. */
+	*head = nr;
+	return best;
+}
+
+uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c)
+{
+	struct tmem_class *class = &arena->classes[c];
+	struct tmem_span *span;
+	uint32_t nr = 0;
+	uint64_t used, ready;
+
+	tmem_lock_acquire(&class->lock);
+	if (!arena->frozen_before && class->nr_ready > TMEM_SPAN_SLOTS &&
+	    class->nr_ready > class->nr_used / TMEM_SPARSE_PART)
+		nr = sparsest_locked(arena, class);
+	if (nr) {
+		span = span_nr(arena, nr);
+		used = (uint64_t)__builtin_popcountll(tmem_span_all(c) &
+						      ~span->free);
+		ready = (uint64_t)__builtin_popcountll(span->ready);
+		if (class->nr_ready - ready < used) {
+			nr = 0;
+		} else {
+			list_remove(arena, &class->lists[0][span->list], nr);
+			class->nr_ready -= ready;
+			span->list = TMEM_SPAN_LEAVING;
+		}
+	}
+	tmem_lock_release(&class->lock);
+	return nr;
+}
+
+uint32_t tmem_arena_find(struct tmem_arena *arena, uint32_t handle)
+{
+	return alloc_class(arena, tmem_arena_span(arena, handle)->class, false);
+}
+
+bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle)
+{
+	const struct tmem_span *span = tmem_arena_span(arena, handle);
+	struct tmem_class *class = class_of(arena, handle);
+	unsigned i = handle % TMEM_SPAN_SLOTS;
+	uint32_t shares;
+	bool movable;
+
+	tmem_lock_acquire(&class->lock);
+	shares = atomic_load_explicit(&span->shares, memory_order_relaxed);
+	movable = !(span->free >> i & 1) &&
+		  !(shares && shares_nr(arena, shares)->nr[i]);
+	tmem_lock_release(&class->lock);
+	return movable;
+}
+
+void tmem_arena_settle(struct tmem_arena *arena, uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	struct tmem_class *class = &arena->classes[span->class];
+
+	tmem_lock_acquire(&class->lock);
+	TMEM_ASSERT(span->list == TMEM_SPAN_LEAVING);
+	span->list = TMEM_SPAN_NONE;
+	class->nr_ready += (uint64_t)__builtin_popcountll(span->ready);
+	relist(arena, class, nr);
+	if (span->idle)
+		discard_idle(arena, class, nr);
+	else if (!span->touched)
+		destroy_span(arena, nr);
+	tmem_lock_release(&class->lock);
 }
 
 void tmem_arena_freeze(struct tmem_arena *arena)

@@ -32,10 +32,17 @@
  * for how often a page was found) is in a record of its own, too, which only
  * spans with such slots have.
  *
+ * COMPACTION.  A sparse span is taken off its lists (*leaving*), its slots are
+ * moved by who knows what refers to them (core/compact.c), and it goes, or is
+ * listed again with what could not be moved.  Slots move only into ready ones,
+ * so that it never needs memory.
+ *
  *   S1  ready == {i in free: all pages of i touched}.
  *   S2  idle == {p touched: all slots on p free}.
  *   S3  A span is on its class's ready list if ready != 0, else on the open
- *       list if free != 0, else on none; frozen ones have lists of their own.
+ *       list if free != 0, else on none; frozen ones have lists of their own,
+ *       a leaving one is on none.  A class's nr_ready and nr_used count
+ *       ready slots of listed spans, and slots in use of all.
  *   S4  A span is on its class's idle list if and only if idle != 0; nr_idle
  *       of class and arena count the pages.
  *   S5  nr_touched is the number of touched pages of all spans; the data
@@ -56,7 +63,10 @@ enum {
 	TMEM_SLOT_MAX_BYTES = TMEM_SLOT_GRAIN * (TMEM_CLASSES - 1),
 	TMEM_IDLE_PAGES = 64,
 	TMEM_IDLE_FRACTION = 64, /* and that part of the touched ones */
-	TMEM_CLASSES_UP = 8 /* classes tried above the right one when full */
+	TMEM_CLASSES_UP = 8, /* classes tried above the right one when full */
+	/* Compaction: where more than that part of a class is ready slots. */
+	TMEM_SPARSE_PART = 12,
+	TMEM_SPARSE_TRIES = 16 /* spans looked at to choose one */
 };
 
 /* A list of slots through their spans' records: the pages of an object. */
@@ -68,7 +78,8 @@ struct tmem_link {
 enum tmem_span_list {
 	TMEM_SPAN_NONE = 0,
 	TMEM_SPAN_READY,
-	TMEM_SPAN_OPEN
+	TMEM_SPAN_OPEN,
+	TMEM_SPAN_LEAVING
 };
 
 struct tmem_span {
@@ -110,6 +121,8 @@ struct tmem_class {
 	uint32_t nr_idle;     /* pages */
 	uint32_t idle;	      /* list of spans */
 	uint32_t lists[2][3]; /* [frozen][enum tmem_span_list] */
+	uint64_t nr_ready;    /* slots */
+	uint64_t nr_used;     /* slots */
 };
 
 struct tmem_arena {
@@ -155,6 +168,17 @@ bool tmem_arena_age(struct tmem_arena *arena, uint32_t handle);
 /* True if new data of that length may overwrite the slot. */
 bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 			    unsigned length);
+
+/*
+ * For compaction.  leave: the number of a span of that class that is worth it,
+ * now leaving, or 0.  find: a ready slot of the same class as a leaving
+ * span's slot, or 0.  is_movable: it is in use and nobody refers to it.
+ * settle: the span goes, or is listed again.
+ */
+uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c);
+uint32_t tmem_arena_find(struct tmem_arena *arena, uint32_t handle);
+bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle);
+void tmem_arena_settle(struct tmem_arena *arena, uint32_t nr);
 
 /* Gives all idle pages back to the kernel. */
 void tmem_arena_trim(struct tmem_arena *arena);

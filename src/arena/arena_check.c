@@ -5,6 +5,8 @@
 #include "geometry.h"
 
 struct walk {
+	uint64_t nr_ready[TMEM_CLASSES];
+	uint64_t nr_used[TMEM_CLASSES];
 	struct tmem_arena *arena;
 	uint64_t slots;
 	uint64_t orphans;
@@ -82,6 +84,9 @@ static void check_span(void *arg, uint32_t nr, void *record)
 	TMEM_INVARIANT("S3", span->list == want);
 	w->nr_lists += want != TMEM_SPAN_NONE;
 	w->nr_idle_lists += span->idle != 0;
+	w->nr_ready[span->class] += (uint64_t)__builtin_popcountll(span->ready);
+	w->nr_used[span->class] += (uint64_t)__builtin_popcountll(
+		tmem_span_all(span->class) & ~span->free);
 	w->slots += (uint64_t)__builtin_popcountll(tmem_span_all(span->class) &
 						   ~span->free);
 	w->touched += (uint64_t)__builtin_popcountll(span->touched);
@@ -143,6 +148,7 @@ void tmem_arena_check(struct tmem_arena *arena, uint64_t *ret_slots,
 
 	tmem_records_check(&arena->spans);
 	tmem_records_check(&arena->shares);
+	tmem_records_check(&arena->ages);
 	tmem_records_for_each(&arena->spans, check_span, &w);
 	for (c = 1; c < TMEM_CLASSES; c++) {
 		for (frozen = 0; frozen < 2; frozen++)
@@ -150,6 +156,9 @@ void tmem_arena_check(struct tmem_arena *arena, uint64_t *ret_slots,
 			     list++)
 				nr_lists += check_list(arena, c, frozen, list);
 		nr_idle_lists += check_idle_list(arena, c);
+		TMEM_INVARIANT("S3",
+			       w.nr_ready[c] == arena->classes[c].nr_ready);
+		TMEM_INVARIANT("S3", w.nr_used[c] == arena->classes[c].nr_used);
 	}
 	TMEM_INVARIANT("S3", nr_lists == w.nr_lists);
 	TMEM_INVARIANT("S4", nr_idle_lists == w.nr_idle_lists);

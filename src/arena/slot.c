@@ -10,7 +10,7 @@
 static uint32_t checksum(const struct tmem_slot *slot)
 {
 	uint64_t name = (uint64_t)slot->object << 32 | slot->index;
-	uint64_t shape = (uint64_t)slot->pool << 16 | slot->length;
+	uint64_t shape = (uint64_t)slot->place << 16 | slot->length;
 	uint64_t h = XXH3_64bits(slot->data, slot->length);
 
 	h ^= tmem_hash_mix(name ^ TMEM_HASH_K0,

@@ -2,7 +2,8 @@
 /*
  * A slot: one stored page, self-describing.
  *
- * The header names the page (pool, object number, index), says how the data
+ * The header names the page (pool, object number, index) and the shard of the
+ * index where it is found, says how the data
  * is to be read (form, length), which of several is the newest (generation)
  * and whether it is whole (checksum over the header's other fields and the
  * data).  So an index is a cache: a scan of the slots can rebuild it.
@@ -27,14 +28,15 @@ enum tmem_form {
 };
 
 enum {
-	TMEM_SLOT_FORM_SHIFT = 56
+	TMEM_SLOT_FORM_SHIFT = 56,
+	TMEM_SLOT_POOL_BITS = 10
 };
 
 struct tmem_slot {
 	uint32_t object;
 	uint32_t index;
 	uint32_t checksum;
-	uint16_t pool;
+	uint16_t place;		  /* pool, and shard above */
 	uint16_t length;	  /* of data, in bytes */
 	uint64_t form_generation; /* form in the top 8 bits */
 	unsigned char data[];
@@ -44,6 +46,21 @@ _Static_assert(sizeof(struct tmem_slot) == 24, "part of the format");
 static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
 {
 	return (unsigned)(slot->form_generation >> TMEM_SLOT_FORM_SHIFT);
+}
+
+static inline uint16_t tmem_slot_place(uint32_t pool, uint32_t shard)
+{
+	return (uint16_t)(shard << TMEM_SLOT_POOL_BITS | pool);
+}
+
+static inline uint32_t tmem_slot_pool(const struct tmem_slot *slot)
+{
+	return slot->place & ((1u << TMEM_SLOT_POOL_BITS) - 1);
+}
+
+static inline uint32_t tmem_slot_shard(const struct tmem_slot *slot)
+{
+	return slot->place >> TMEM_SLOT_POOL_BITS;
 }
 
 /* Computes the checksum of a slot that is otherwise filled in. */

@@ -44,16 +44,18 @@ static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
 
 	TMEM_INVARIANT("C1", tmem_arena_is_whole(&store->arena, handle));
 	object = tmem_object_nr(store, slot->object);
-	TMEM_INVARIANT("C1", slot->pool == object->pool);
+	TMEM_INVARIANT("C1", tmem_slot_pool(slot) == object->pool);
 	key = tmem_key_of(store, object->pool, &object->id, slot->index);
 	TMEM_INVARIANT("C1", key.shard == w->shard);
+	TMEM_INVARIANT("C1", &store->shards[tmem_slot_shard(slot)] == w->shard);
 	TMEM_INVARIANT("C1", key.object_hash == object->hash);
 	entry = tmem_object_find_page(store, &key);
 	TMEM_INVARIANT("C1", entry && *entry == handle);
 	w->pages++;
-	w->bytes[slot->pool] += tmem_arena_size_of(&store->arena, handle);
-	w->queued[slot->pool] +=
-		tmem_pool_has(store, slot->pool, TMEM_POOL_EPHEMERAL);
+	w->bytes[tmem_slot_pool(slot)] +=
+		tmem_arena_size_of(&store->arena, handle);
+	w->queued[tmem_slot_pool(slot)] +=
+		tmem_pool_has(store, tmem_slot_pool(slot), TMEM_POOL_EPHEMERAL);
 	w->count.same_pages += tmem_slot_form(slot) == TMEM_FORM_SAME;
 	w->count.lz4_pages += tmem_slot_form(slot) == TMEM_FORM_LZ4;
 	w->count.raw_pages += tmem_slot_form(slot) == TMEM_FORM_RAW;
@@ -182,7 +184,7 @@ static uint64_t check_queue(struct tmem_store *store, uint32_t pool,
 			tmem_arena_slot(&store->arena, handle);
 		unsigned i = handle % TMEM_SPAN_SLOTS;
 
-		TMEM_INVARIANT("Q1", slot->pool == pool);
+		TMEM_INVARIANT("Q1", tmem_slot_pool(slot) == pool);
 		TMEM_INVARIANT("Q1", (atomic_load(&ages->main) >> i & 1) ==
 					     (kind == TMEM_QUEUE_MAIN));
 		TMEM_INVARIANT(

@@ -140,6 +140,7 @@ struct tmem_store {
 	struct tmem_records clients;
 	struct tmem_ghost ghost;
 	_Atomic uint64_t ephemeral_pages;
+	uint32_t compact_hand;	     /* the class; control lock */
 	_Atomic uint32_t evict_hand; /* the shard, and a random number */
 	_Atomic uint32_t weights[TMEM_MAX_CLIENTS]; /* 0: no such client */
 	struct tmem_scratch scratches[TMEM_MAX_SCRATCHES];

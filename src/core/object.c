@@ -49,7 +49,7 @@ static bool is_page(void *arg, uint32_t ref)
 		return false;
 	slot = tmem_arena_slot(&want->store->arena, ref);
 	return slot->index == want->key->index &&
-	       slot->pool == want->key->pool &&
+	       tmem_slot_pool(slot) == want->key->pool &&
 	       same_id(&tmem_object_nr(want->store, slot->object)->id,
 		       want->key->object);
 }
@@ -175,7 +175,7 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 static bool is_ephemeral(const struct tmem_store *store,
 			 const struct tmem_slot *slot)
 {
-	return tmem_pool_has(store, slot->pool, TMEM_POOL_EPHEMERAL);
+	return tmem_pool_has(store, tmem_slot_pool(slot), TMEM_POOL_EPHEMERAL);
 }
 
 /* Bytes of an ephemeral pool's slot come or go. */
@@ -183,9 +183,9 @@ static void charge(struct tmem_store *store, const struct tmem_slot *slot,
 		   int64_t bytes)
 {
 	if (is_ephemeral(store, slot))
-		atomic_fetch_add_explicit(&store->pools[slot->pool].bytes,
-					  (uint64_t)bytes,
-					  memory_order_relaxed);
+		atomic_fetch_add_explicit(
+			&store->pools[tmem_slot_pool(slot)].bytes,
+			(uint64_t)bytes, memory_order_relaxed);
 }
 
 /*
@@ -223,7 +223,8 @@ static uint32_t new_slot(struct tmem_store *store, const struct tmem_key *key,
 	slot = tmem_arena_slot(&store->arena, handle);
 	slot->object = object;
 	slot->index = key->index;
-	slot->pool = (uint16_t)key->pool;
+	slot->place = tmem_slot_place(key->pool,
+				      (uint32_t)(key->shard - store->shards));
 	if (!tmem_index_insert(&key->shard->index, &store->meta, key->hash,
 			       handle)) {
 		tmem_arena_release(&store->arena, handle);
@@ -343,13 +344,13 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 	struct tmem_object *object;
 
 	new = tmem_arena_alloc(&store->arena, length,
-			       spare_bytes(store, from->pool));
+			       spare_bytes(store, tmem_slot_pool(from)));
 	if (!new)
 		return false;
 	to = tmem_arena_slot(&store->arena, new);
 	to->object = from->object;
 	to->index = from->index;
-	to->pool = from->pool;
+	to->place = from->place;
 	if (is_ephemeral(store, from) &&
 	    !tmem_queue_move(store, shard, old, new)) {
 		tmem_arena_release(&store->arena, new);
@@ -360,6 +361,49 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 	unlink_page(store, object, old);
 	*entry = new;
 	release_slot(store, shard, old);
+	return true;
+}
+
+static void relink_page(struct tmem_store *store, struct tmem_object *object,
+			uint32_t from, uint32_t to)
+{
+	struct tmem_link *link = tmem_arena_link(&store->arena, to);
+
+	*link = *tmem_arena_link(&store->arena, from);
+	if (link->next == from) {
+		link->next = link->prev = to;
+	} else {
+		tmem_arena_link(&store->arena, link->next)->prev = to;
+		tmem_arena_link(&store->arena, link->prev)->next = to;
+	}
+	if (object->head == from)
+		object->head = to;
+}
+
+static bool is_ref(void *arg, uint32_t ref)
+{
+	return ref == *(const uint32_t *)arg;
+}
+
+bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
+			  uint32_t handle)
+{
+	const struct tmem_slot *from = tmem_arena_slot(&store->arena, handle);
+	uint32_t new = tmem_arena_find(&store->arena, handle);
+
+	if (!new)
+		return false;
+	if (is_ephemeral(store, from) &&
+	    !tmem_queue_move(store, shard, handle, new)) {
+		tmem_arena_release(&store->arena, new);
+		return false;
+	}
+	memcpy(tmem_arena_slot(&store->arena, new), from,
+	       sizeof(*from) + from->length);
+	relink_page(store, tmem_object_nr(store, from->object), handle, new);
+	*tmem_index_find(&shard->index, tmem_slot_hash(store, from), is_ref,
+			 &handle) = new;
+	tmem_arena_release(&store->arena, handle);
 	return true;
 }
 

@@ -44,6 +44,13 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 			   uint32_t *entry, unsigned length)
 	TMEM_REQUIRES(&shard->lock);
 
+/*
+ * Moves a page's slot, as it is, to a ready one of the same size; false: there
+ * is none.  Its place in lists and queues stays.
+ */
+bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
+			  uint32_t handle) TMEM_REQUIRES(&shard->lock);
+
 /* Removes a page from index, list, gauges and arena. */
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
 			   uint32_t handle) TMEM_REQUIRES(&shard->lock);

@@ -88,7 +88,7 @@ static void unlink_slot(struct tmem_store *store, struct tmem_queue *q,
 bool tmem_queue_add(struct tmem_store *store, struct tmem_shard *shard,
 		    uint32_t handle, uint64_t hash)
 {
-	uint32_t pool = tmem_arena_slot(&store->arena, handle)->pool;
+	uint32_t pool = tmem_slot_pool(tmem_arena_slot(&store->arena, handle));
 	enum tmem_queue_kind kind = TMEM_QUEUE_SMALL;
 	struct tmem_ages *ages;
 
@@ -111,7 +111,7 @@ bool tmem_queue_add(struct tmem_store *store, struct tmem_shard *shard,
 void tmem_queue_remove(struct tmem_store *store, struct tmem_shard *shard,
 		       uint32_t handle)
 {
-	uint32_t pool = tmem_arena_slot(&store->arena, handle)->pool;
+	uint32_t pool = tmem_slot_pool(tmem_arena_slot(&store->arena, handle));
 
 	unlink_slot(store, tmem_queue_of(store, pool, shard),
 		    kind_of(store, handle), handle);
@@ -122,7 +122,7 @@ void tmem_queue_remove(struct tmem_store *store, struct tmem_shard *shard,
 bool tmem_queue_move(struct tmem_store *store, struct tmem_shard *shard,
 		     uint32_t from, uint32_t to)
 {
-	uint32_t pool = tmem_arena_slot(&store->arena, from)->pool;
+	uint32_t pool = tmem_slot_pool(tmem_arena_slot(&store->arena, from));
 	struct tmem_queue *q = tmem_queue_of(store, pool, shard);
 	enum tmem_queue_kind kind = kind_of(store, from);
 	struct tmem_ages *old, *new;

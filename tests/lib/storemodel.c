@@ -379,6 +379,7 @@ static void fork_step(struct storemodel *m)
 
 	if (what == 0) {
 		tmem_store_thaw(m->store);
+		tmem_store_maintain(m->store, draw(m, 2) ? 0 : 1000000);
 		return;
 	}
 	tmem_store_before_fork(m->store);

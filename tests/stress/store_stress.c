@@ -257,6 +257,7 @@ static void control(struct rng *rng)
 		tmem_store_thaw(store);
 		break;
 	case 4:
+		tmem_store_maintain(store, 1000000);
 		tmem_store_check(store);
 		break;
 	default:
