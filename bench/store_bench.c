@@ -20,7 +20,6 @@
  * --density only fills a store and fails if metadata is above 64 bytes a page
  * or metadata and fragmentation above 12 % of the stored bytes.
  */
-#include <fcntl.h>
 #include <lz4.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -28,12 +27,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <tmem/stats.h>
 #include <tmem/store.h>
+
+#include "bench.h"
 
 enum {
 	PAGE = TMEM_PAGE_SIZE,
@@ -46,18 +44,12 @@ enum {
 	OVERHEAD_PERCENT_MAX = 12
 };
 
-struct corpus {
-	char *pages;
-	unsigned nr;
-	unsigned *order; /* a random permutation */
-};
-
 struct worker;
 
 /* One measured run: threads share the pages evenly. */
 struct run {
 	void (*fn)(const struct worker *w);
-	const struct corpus *corpus;
+	const struct bench_corpus *corpus;
 	struct tmem_backend backend;
 	tmem_pool_id pool;
 	char *array;	 /* raw: PAGE + 64 bytes a page, filled up densely */
@@ -80,31 +72,6 @@ struct worker {
 	char *scratch;
 	double cpu; /* seconds */
 };
-
-static double now(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static void *map(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		die("mmap");
-	madvise(p, bytes, MADV_NOHUGEPAGE);
-	return p;
-}
 
 static char *source(const struct run *run, unsigned i)
 {
@@ -144,7 +111,7 @@ static void raw_load(const struct worker *w)
 		if (LZ4_decompress_safe(run->array + run->offsets[n],
 					w->scratch, run->lengths[n],
 					PAGE) != PAGE)
-			die("LZ4");
+			bench_die("LZ4");
 		memcpy(out, w->scratch, PAGE);
 	}
 }
@@ -205,12 +172,12 @@ static void *work(void *arg)
 		w->end = run->corpus->nr;
 	w->scratch = aligned_alloc(64, SCRATCH);
 	if (!w->scratch)
-		die("scratch");
+		bench_die("scratch");
 	memset(w->scratch, 0, SCRATCH);
 	pthread_barrier_wait(&run->start);
-	w->cpu = now(CLOCK_THREAD_CPUTIME_ID);
+	w->cpu = bench_now(CLOCK_THREAD_CPUTIME_ID);
 	run->fn(w);
-	w->cpu = now(CLOCK_THREAD_CPUTIME_ID) - w->cpu;
+	w->cpu = bench_now(CLOCK_THREAD_CPUTIME_ID) - w->cpu;
 	pthread_barrier_wait(&run->stop);
 	free(w->scratch);
 	return NULL;
@@ -231,12 +198,12 @@ static double measure(struct run *run, void (*fn)(const struct worker *))
 	for (i = 0; i < run->nr_threads; i++) {
 		workers[i] = (struct worker){ .run = run, .nr = i };
 		if (pthread_create(&threads[i], NULL, work, &workers[i]))
-			die("pthread_create");
+			bench_die("pthread_create");
 	}
 	pthread_barrier_wait(&run->start);
-	start = now(CLOCK_MONOTONIC);
+	start = bench_now(CLOCK_MONOTONIC);
 	pthread_barrier_wait(&run->stop);
-	took = now(CLOCK_MONOTONIC) - start;
+	took = bench_now(CLOCK_MONOTONIC) - start;
 	run->cpu = 0;
 	for (i = 0; i < run->nr_threads; i++) {
 		pthread_join(threads[i], NULL);
@@ -246,83 +213,6 @@ static double measure(struct run *run, void (*fn)(const struct worker *))
 	pthread_barrier_destroy(&run->start);
 	pthread_barrier_destroy(&run->stop);
 	return took * 1e9 / run->corpus->nr;
-}
-
-/* The corpus. */
-
-static void make_corpus(char *path, size_t bytes, unsigned nr_pages)
-{
-	char command[2048];
-	int fd;
-
-	snprintf(path, bytes, "%s/tmem-corpus-XXXXXX",
-		 getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp");
-	fd = mkstemp(path);
-	if (fd < 0)
-		die(path);
-	close(fd);
-	snprintf(command, sizeof(command), "'%s' '%s' --pages %u >&2",
-		 TMEM_MAKE_CORPUS, path, nr_pages);
-	if (system(command) != 0) {
-		unlink(path);
-		fprintf(stderr, "store_bench: no corpus\n");
-		exit(1);
-	}
-}
-
-static void shuffle(struct corpus *corpus)
-{
-	uint64_t x = 88172645463325252ull;
-	unsigned i;
-
-	corpus->order = malloc(corpus->nr * sizeof(unsigned));
-	if (!corpus->order)
-		die("order");
-	for (i = 0; i < corpus->nr; i++)
-		corpus->order[i] = i;
-	for (i = corpus->nr; i-- > 1;) {
-		unsigned j, tmp = corpus->order[i];
-
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		j = (unsigned)(x % (i + 1));
-		corpus->order[i] = corpus->order[j];
-		corpus->order[j] = tmp;
-	}
-}
-
-static void read_corpus(struct corpus *corpus, const char *path,
-			unsigned nr_pages)
-{
-	char made[256] = "";
-	struct stat st;
-	size_t at = 0;
-	ssize_t n;
-	int fd;
-
-	if (!path)
-		make_corpus(made, sizeof(made), nr_pages);
-	fd = open(path ? path : made, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		die(path ? path : made);
-	if (!path)
-		unlink(made);
-	corpus->nr = (unsigned)(st.st_size / PAGE);
-	if (corpus->nr < 2 * VECTOR) {
-		fprintf(stderr, "store_bench: corpus too small\n");
-		exit(1);
-	}
-	corpus->pages = map((size_t)corpus->nr * PAGE);
-	while (at < (size_t)corpus->nr * PAGE) {
-		n = read(fd, corpus->pages + at,
-			 (size_t)corpus->nr * PAGE - at);
-		if (n <= 0)
-			die("read");
-		at += (size_t)n;
-	}
-	close(fd);
-	shuffle(corpus);
 }
 
 /* Stores to measure. */
@@ -337,7 +227,7 @@ static struct tmem_store *open_store(struct run *run)
 	struct tmem_store *store;
 
 	if (tmem_store_open(&options, &store) < 0)
-		die("tmem_store_open");
+		bench_die("tmem_store_open");
 	run->backend = tmem_store_backend(store);
 	run->backend.ops->pool_create(run->backend.self, NULL, &run->pool);
 	return store;
@@ -373,19 +263,6 @@ struct density {
 	double meta_bytes, fragmentation_percent, overhead_percent, ratio;
 };
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, unsigned nr)
-{
-	qsort(values, nr, sizeof(double), compare);
-	return values[nr / 2];
-}
-
 static void all_done(const struct run *run)
 {
 	if (run->done == run->corpus->nr)
@@ -402,7 +279,7 @@ static void fresh_pass(struct run *run, struct round *r)
 	struct tmem_store *store;
 
 	other.nr_threads = 1;
-	other.array = map(bytes);
+	other.array = bench_map(bytes);
 	measure(&other, raw_store);
 	r->raw_fresh = other.cpu;
 	munmap(other.array, bytes);
@@ -462,7 +339,7 @@ static struct round summarize(const struct round *rounds, unsigned nr)
 			memcpy(&values[k],
 			       (const char *)&rounds[k] + i * sizeof(double),
 			       sizeof(double));
-		fields[i] = median(values, nr);
+		fields[i] = bench_median(values, nr);
 	}
 	memcpy(&result, fields, sizeof(result));
 	return result;
@@ -580,7 +457,7 @@ int main(int argc, char **argv)
 {
 	static struct round rounds[MAX_ROUNDS];
 	struct options o = { 0 };
-	struct corpus corpus = { 0 };
+	struct bench_corpus corpus = { 0 };
 	struct density dense = { 0 };
 	struct round median_round = { 0 };
 	struct tmem_store *store;
@@ -588,10 +465,10 @@ int main(int argc, char **argv)
 	unsigned i;
 
 	parse(argc, argv, &o);
-	read_corpus(&corpus, o.path, o.pages);
-	run.array = map((size_t)corpus.nr * (PAGE + 64));
-	run.offsets = map(corpus.nr * sizeof(size_t));
-	run.lengths = map(corpus.nr * sizeof(int));
+	bench_read_corpus(&corpus, o.path, o.pages);
+	run.array = bench_map((size_t)corpus.nr * (PAGE + 64));
+	run.offsets = bench_map(corpus.nr * sizeof(size_t));
+	run.lengths = bench_map(corpus.nr * sizeof(int));
 	store = open_store(&run);
 	density(&run, &dense);
 	verify(&run);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the benches share: the corpus, clocks, medians.  Each ends the program,
+ * with a line that says why, if it can't do its work.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stddef.h>
+#include <time.h>
+
+/* 4 KiB pages of the memory of real programs (bench/make-corpus). */
+struct bench_corpus {
+	char *pages;
+	unsigned nr;
+	unsigned *order; /* a random permutation, always the same */
+};
+
+/* From a file; path NULL: made on the spot, of nr_pages. */
+void bench_read_corpus(struct bench_corpus *corpus, const char *path,
+		       unsigned nr_pages);
+/* Seconds. */
+double bench_now(clockid_t clock);
+/* Sorts the values. */
+double bench_median(double *values, unsigned nr);
+/* Zeroed anonymous memory without huge pages. */
+void *bench_map(size_t bytes);
+/* Prints what failed, and errno. */
+_Noreturn void bench_die(const char *what);
+
+#endif
