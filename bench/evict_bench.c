@@ -61,8 +61,12 @@ static const struct evict_rules ordinary[] = {
 	S3("  16 shards, turns", PARTS(10, 1, 90), SHARDS(16, EVICT_TURN)),
 	S3("  64 shards, turns", PARTS(10, 1, 90), SHARDS(64, EVICT_TURN)),
 	S3("  64 shards, own", PARTS(10, 1, 90), SHARDS(64, EVICT_OWN)),
+	S3("  2 pools, turns", PARTS(10, 1, 90), .two_pools = true),
+	S3("  2 pools, each", PARTS(10, 1, 90), .two_pools = true,
+	   .spread = EVICT_EACH),
 	S3("  adapting", PARTS(10, 1, 90), .adapt = 64),
 	S3("S3 store", PARTS(10, 1, 100), STORE),
+	S3("S3 store, 2 pools", PARTS(10, 1, 100), STORE, .two_pools = true),
 };
 
 static const struct evict_rules victim[] = {
@@ -76,6 +80,8 @@ static const struct evict_rules victim[] = {
 	S3("  x 2, adapting", PARTS(10, 1, 200), .taken = EVICT_NOTE,
 	   .adapt = 64),
 	S3("S3 store", PARTS(10, 1, 200), STORE, .taken = EVICT_NOTE),
+	S3("S3 store, 2 pools", PARTS(10, 1, 200), STORE, .taken = EVICT_NOTE,
+	   .two_pools = true),
 };
 
 struct options {
@@ -138,6 +144,7 @@ static void one_trace(const struct options *o, const struct evict_trace *t,
 	struct evict_stream requests = { .keys = t->keys,
 					 .nr = t->nr,
 					 .nr_keys = t->nr_keys,
+					 .second_pool = t->second_pool,
 					 .asked = t->nr };
 	struct evict_stream s = requests;
 	const struct evict_rules *rules = as_victim ? victim : ordinary;

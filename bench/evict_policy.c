@@ -135,10 +135,12 @@ void evict_cache_put(struct evict_cache *cache, uint32_t key)
 uint32_t evict_run(const struct evict_stream *stream,
 		   const struct evict_rules *rules, uint32_t capacity)
 {
-	struct evict_cache *cache =
-		evict_cache_create(rules, stream->nr_keys, capacity);
+	struct evict_rules r = *rules;
+	struct evict_cache *cache;
 	uint32_t hits = 0, i;
 
+	r.second_pool = stream->second_pool;
+	cache = evict_cache_create(&r, stream->nr_keys, capacity);
 	for (i = 0; i < stream->nr; i++) {
 		uint32_t key = stream->keys[i];
 
@@ -160,7 +162,8 @@ uint32_t evict_run(const struct evict_stream *stream,
 void evict_stream_behind(const struct evict_stream *requests, uint32_t front,
 			 struct evict_stream *ret_stream)
 {
-	struct evict_stream s = { .nr_keys = requests->nr_keys };
+	struct evict_stream s = { .nr_keys = requests->nr_keys,
+				  .second_pool = requests->second_pool };
 	struct evict_node *nodes =
 		evict_alloc((uint64_t)s.nr_keys + 1, sizeof(*nodes));
 	struct evict_list list = { 0 };

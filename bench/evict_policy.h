@@ -31,10 +31,15 @@ enum evict_taken {
 	EVICT_COUNT   /* and how often that has happened, up to 3 times */
 };
 
-/* Which shard must give up a page. */
+/* Which shard and pool must give up a page, and from which of its lists. */
 enum evict_spread {
-	EVICT_OWN, /* the one that gets one */
-	EVICT_TURN /* each in turn, up to 16 pages or so, by its size */
+	/* Small or main is decided for all, then each in turn gives up pages
+	   by what it has of that list. */
+	EVICT_TURN,
+	/* Each in turn by all that it has, and decides by itself. */
+	EVICT_EACH,
+	/* The one that gets a page. */
+	EVICT_OWN
 };
 
 struct evict_rules {
@@ -47,6 +52,8 @@ struct evict_rules {
 	unsigned table_percent; /* entries of the ghost table by ghost pages;
 				   0: an exact ghost */
 	unsigned nr_shards;	/* 0: 1 */
+	bool two_pools;
+	uint32_t second_pool; /* then its first key; evict_run() sets it */
 	enum evict_spread spread;
 	unsigned max_moves; /* of pages from tail to head for one eviction;
 			       0: any number */
@@ -89,7 +96,8 @@ struct evict_stream {
 	uint8_t *what; /* NULL: all EVICT_GET, and a put after a miss */
 	uint32_t nr;
 	uint32_t nr_keys;
-	uint32_t asked; /* GETs or TAKEs */
+	uint32_t second_pool; /* its first key */
+	uint32_t asked;	      /* GETs or TAKEs */
 };
 
 /*

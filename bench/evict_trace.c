@@ -13,6 +13,9 @@
  *   files       reads of whole files: popular ones (zipf 0.9), new ones read
  *               once (60 % of all pages), and new ones read a few times in a
  *               short while and never again
+ *
+ * With two pools the second has what is scanned, or the files that are new; in
+ * the other traces a half of the pages.
  */
 #include "evict_trace.h"
 
@@ -128,6 +131,7 @@ static void make_scan(struct evict_trace *t, double alpha)
 	struct zipf z;
 
 	t->nr_keys = SCAN_ZIPF_KEYS + SCAN_COLD_KEYS;
+	t->second_pool = SCAN_ZIPF_KEYS;
 	zipf_init(&z, SCAN_ZIPF_KEYS, alpha, &r);
 	while (t->nr < REQUESTS) {
 		for (i = 0; i < SCAN_EVERY; i++)
@@ -216,6 +220,7 @@ static void make_files(struct evict_trace *t, double alpha)
 	zipf_init(&z, FILES_POPULAR, alpha, &r);
 	for (i = 0; i < FILES_POPULAR; i++)
 		popular[i] = file_new(&end, &r);
+	t->second_pool = end;
 	while (t->nr < REQUESTS) {
 		kind = evict_below(&r, 1000);
 		if (kind < 780) {
@@ -265,6 +270,8 @@ void evict_trace_make(unsigned i, struct evict_trace *ret_trace)
 	/* Some end with the round or file during which they get long enough. */
 	t.keys = evict_alloc(LOOP_REQUESTS + 2 * SCAN_EVERY, sizeof(*t.keys));
 	table[i].make(&t, table[i].argument);
+	if (!t.second_pool)
+		t.second_pool = t.nr_keys / 2;
 	seen = evict_alloc(t.nr_keys, 1);
 	for (k = 0; k < t.nr; k++) {
 		if (seen[t.keys[k]] == 0)

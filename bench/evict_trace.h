@@ -14,10 +14,11 @@
 struct evict_trace {
 	const char *name;
 	uint32_t *keys;
-	uint32_t nr;	    /* requests */
-	uint32_t nr_keys;   /* every key is below */
-	uint32_t footprint; /* distinct keys requested */
-	uint32_t once;	    /* of these, requested once only */
+	uint32_t nr;	      /* requests */
+	uint32_t nr_keys;     /* every key is below */
+	uint32_t second_pool; /* its first key, of two pools */
+	uint32_t footprint;   /* distinct keys requested */
+	uint32_t once;	      /* of these, requested once only */
 };
 
 struct evict_random {

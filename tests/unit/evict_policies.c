@@ -216,7 +216,10 @@ static uint32_t search(const struct evict_stream *s, uint32_t at, uint32_t kept,
 static struct evict_stream random_requests(struct rng *rng, uint32_t nr,
 					   uint32_t nr_keys)
 {
-	struct evict_stream s = { .nr = nr, .nr_keys = nr_keys, .asked = nr };
+	struct evict_stream s = { .nr = nr,
+				  .nr_keys = nr_keys,
+				  .second_pool = nr_keys / 3,
+				  .asked = nr };
 
 	s.keys = calloc(nr, sizeof(*s.keys));
 	CHECK(s.keys);
@@ -270,7 +273,11 @@ static void no_policy_beats_the_optimum(struct rng *rng)
 	all[7].nr_shards = 16;
 	all[7].spread = EVICT_TURN;
 	all[7].max_moves = 4;
+	all[7].two_pools = true;
 	all[8].nr_shards = 16;
+	all[8].spread = EVICT_OWN;
+	all[6].two_pools = true;
+	all[6].spread = EVICT_EACH;
 	evict_stream_behind(&s, 50, &behind);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		for (uint32_t c = 20; c < 1000; c += 190) {
