@@ -452,7 +452,7 @@ static void start(struct bench *b)
 	if (tmem_store_open(&options, &b->store) < 0)
 		bench_die("tmem_store_open");
 	b->backend = tmem_store_backend(b->store);
-	b->backend.ops->pool_create(b->backend.self, &b->pool);
+	b->backend.ops->pool_create(b->backend.self, NULL, &b->pool);
 	snprintf(b->folder, sizeof(b->folder), "/tmp/tmem-peers-XXXXXX");
 	if (!mkdtemp(b->folder))
 		bench_die(b->folder);

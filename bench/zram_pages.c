@@ -426,7 +426,7 @@ static void open_all(struct bench *b, const char *device)
 	if (tmem_store_open(&options, &b->store) < 0)
 		bench_die("tmem_store_open");
 	b->backend = tmem_store_backend(b->store);
-	b->backend.ops->pool_create(b->backend.self, &b->pool);
+	b->backend.ops->pool_create(b->backend.self, NULL, &b->pool);
 }
 
 /* The rings first: a process that just ends leaves the device busy. */
