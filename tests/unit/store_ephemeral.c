@@ -6,9 +6,7 @@
 
 #include "fstest.h"
 
-enum {
-	MIB = 1 << 20
-};
+#define MIB (1ul << 20)
 
 static struct tmem_store *store;
 static struct tmem_client *clients[4];
