@@ -24,12 +24,16 @@ enum tmem_form {
 	TMEM_FORM_SAME = 1, /* one 8-byte word, repeated */
 	TMEM_FORM_LZ4 = 2,
 	TMEM_FORM_RAW = 3,
+	TMEM_FORM_ZSTD = 4,
+	TMEM_FORM_LZ4_DICT = 5,
+	TMEM_FORM_ZSTD_DICT = 6,
 	TMEM_FORM_REF = 15 /* a clone's: the handle of the slot with the data */
 };
 
 enum {
 	TMEM_SLOT_FORM_SHIFT = 56,
-	TMEM_SLOT_POOL_BITS = 10
+	TMEM_SLOT_POOL_BITS = 10,
+	TMEM_SLOT_GRAIN = 64
 };
 
 struct tmem_slot {
@@ -61,6 +65,14 @@ static inline uint32_t tmem_slot_pool(const struct tmem_slot *slot)
 static inline uint32_t tmem_slot_shard(const struct tmem_slot *slot)
 {
 	return slot->place >> TMEM_SLOT_POOL_BITS;
+}
+
+/* What a slot takes with so many bytes of data. */
+static inline unsigned tmem_slot_bytes(unsigned length)
+{
+	unsigned bytes = (unsigned)sizeof(struct tmem_slot) + length;
+
+	return (bytes + TMEM_SLOT_GRAIN - 1) & ~(TMEM_SLOT_GRAIN - 1u);
 }
 
 /* Computes the checksum of a slot that is otherwise filled in. */

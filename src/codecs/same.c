@@ -15,13 +15,14 @@ enum {
 	STEP = 64
 };
 
-static unsigned compress(void *scratch, const void *page, void *dst,
-			 unsigned capacity)
+static unsigned compress(void *scratch, const struct tmem_dict *dict,
+			 const void *page, void *dst, unsigned capacity)
 {
 	const char *p = page;
 	unsigned i;
 
 	(void)scratch;
+	(void)dict;
 	if (capacity < WORD || memcmp(p, p + WORD, STEP - WORD) != 0)
 		return 0;
 	for (i = STEP; i < TMEM_PAGE_SIZE; i += STEP)
@@ -31,11 +32,14 @@ static unsigned compress(void *scratch, const void *page, void *dst,
 	return WORD;
 }
 
-static int decompress(const void *src, unsigned length, void *page)
+static int decompress(void *scratch, const struct tmem_dict *dict,
+		      const void *src, unsigned length, void *page)
 {
 	char *p = page;
 	unsigned done;
 
+	(void)scratch;
+	(void)dict;
 	if (length != WORD)
 		return -EIO;
 	memcpy(p, src, WORD);
@@ -47,7 +51,9 @@ static int decompress(const void *src, unsigned length, void *page)
 const struct tmem_codec tmem_codec_same = {
 	.name = "same",
 	.form = TMEM_FORM_SAME,
-	.scratch_bytes = 0,
+	.has_dict = false,
+	.compress_bytes = 0,
+	.decompress_bytes = 0,
 	.compress = compress,
 	.decompress = decompress,
 };

@@ -27,7 +27,7 @@ struct encoded {
 	const char *data;
 };
 
-_Static_assert(TMEM_CODEC_SCRATCH_BYTES + TMEM_PAGE_SIZE <=
+_Static_assert(TMEM_LZ4_COMPRESS_BYTES + TMEM_PAGE_SIZE <=
 		       TMEM_SCRATCH_PAGES * 4096,
 	       "codec state and output");
 
@@ -35,9 +35,10 @@ static unsigned use(struct encoded *ret, const struct tmem_codec *codec,
 		    struct tmem_scratch *scratch, const void *page,
 		    unsigned capacity)
 {
-	char *data = scratch->memory + TMEM_CODEC_SCRATCH_BYTES;
+	char *data = scratch->memory + TMEM_LZ4_COMPRESS_BYTES;
 
-	ret->length = codec->compress(scratch->memory, page, data, capacity);
+	ret->length =
+		codec->compress(scratch->memory, NULL, page, data, capacity);
 	ret->form = ret->length ? codec->form : 0;
 	ret->data = data;
 	return ret->length;
@@ -257,9 +258,10 @@ static int unpack(const struct copy *copy, void *page)
 	const struct tmem_slot *slot = slot_of(copy);
 	const struct tmem_codec *codec = tmem_codec_of(tmem_slot_form(slot));
 
-	if (!codec || !tmem_slot_is_whole(slot, copy->size))
+	if (!codec || codec->decompress_bytes ||
+	    !tmem_slot_is_whole(slot, copy->size))
 		return -EIO;
-	return codec->decompress(slot->data, slot->length, page);
+	return codec->decompress(NULL, NULL, slot->data, slot->length, page);
 }
 
 static void count_damaged(struct tmem_shard *shard)
