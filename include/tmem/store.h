@@ -36,6 +36,13 @@ struct tmem_store_options {
 	 * callers whose other place is slow or missing.
 	 */
 	int no_raw;
+	/*
+	 * Nonzero: a page that was neither stored nor loaded for so long gets a
+	 * form that is smaller and slower to read (zstd), by
+	 * tmem_store_maintain().  Takes about 350 KiB of the limit once there
+	 * are such pages.
+	 */
+	uint64_t cool_after_ns;
 };
 
 #define TMEM_STORE_MIN_BYTES (1u << 20)
@@ -58,9 +65,9 @@ TMEM_API uint64_t tmem_store_held_bytes(const struct tmem_store *store);
 
 /*
  * Background work, for about budget_ns: memory that is only partly used goes
- * back to the kernel.  Nobody waits longer for it than for the copy of a page.
- * To be called now and then, from any thread, when there is time.  1 if there
- * is more to do, else 0.
+ * back to the kernel, and cold pages are recompressed.  Nobody waits longer for
+ * it than for the copy of a page. To be called now and then, from any thread,
+ * when there is time.  1 if there is more to do, else 0.
  */
 TMEM_API int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns);
 

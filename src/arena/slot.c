@@ -13,8 +13,10 @@ static uint32_t checksum(const struct tmem_slot *slot)
 	uint64_t shape = (uint64_t)slot->place << 16 | slot->length;
 	uint64_t h = XXH3_64bits(slot->data, slot->length);
 
-	h ^= tmem_hash_mix(name ^ TMEM_HASH_K0,
-			   (slot->form_generation + shape) ^ TMEM_HASH_K1);
+	h ^= tmem_hash_mix(
+		name ^ TMEM_HASH_K0,
+		((slot->form_generation & ~TMEM_SLOT_MARKS) + shape) ^
+			TMEM_HASH_K1);
 	return (uint32_t)(h ^ h >> 32);
 }
 

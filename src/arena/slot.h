@@ -32,9 +32,18 @@ enum tmem_form {
 
 enum {
 	TMEM_SLOT_FORM_SHIFT = 56,
+	TMEM_SLOT_FORM_MASK = 0x3f,
 	TMEM_SLOT_POOL_BITS = 10,
 	TMEM_SLOT_GRAIN = 64
 };
+
+/*
+ * Marks beside the form, which no checksum covers: not stored or loaded since
+ * it was last looked at; no other form is worth it.
+ */
+#define TMEM_SLOT_COLD	(1ull << 62)
+#define TMEM_SLOT_TRIED (1ull << 63)
+#define TMEM_SLOT_MARKS (TMEM_SLOT_COLD | TMEM_SLOT_TRIED)
 
 struct tmem_slot {
 	uint32_t object;
@@ -42,14 +51,15 @@ struct tmem_slot {
 	uint32_t checksum;
 	uint16_t place;		  /* pool, and shard above */
 	uint16_t length;	  /* of data, in bytes */
-	uint64_t form_generation; /* form in the top 8 bits */
+	uint64_t form_generation; /* marks and form in the top 8 bits */
 	unsigned char data[];
 };
 _Static_assert(sizeof(struct tmem_slot) == 24, "part of the format");
 
 static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
 {
-	return (unsigned)(slot->form_generation >> TMEM_SLOT_FORM_SHIFT);
+	return (unsigned)(slot->form_generation >> TMEM_SLOT_FORM_SHIFT) &
+	       TMEM_SLOT_FORM_MASK;
 }
 
 static inline uint16_t tmem_slot_place(uint32_t pool, uint32_t shard)

@@ -6,6 +6,7 @@
 
 #include "object.h"
 #include "queue.h"
+#include "unzip.h"
 
 struct walk {
 	struct tmem_store *store;
@@ -31,7 +32,8 @@ static void check_reference(struct walk *w, const struct tmem_slot *slot)
 			 1));
 	TMEM_INVARIANT("C4", tmem_arena_is_whole(&w->store->arena, target));
 	TMEM_INVARIANT("C4", tmem_slot_form(data) == TMEM_FORM_LZ4 ||
-				     tmem_slot_form(data) == TMEM_FORM_RAW);
+				     tmem_slot_form(data) == TMEM_FORM_RAW ||
+				     tmem_slot_form(data) == TMEM_FORM_ZSTD);
 }
 
 static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
@@ -59,6 +61,7 @@ static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
 	w->count.same_pages += tmem_slot_form(slot) == TMEM_FORM_SAME;
 	w->count.lz4_pages += tmem_slot_form(slot) == TMEM_FORM_LZ4;
 	w->count.raw_pages += tmem_slot_form(slot) == TMEM_FORM_RAW;
+	w->count.zstd_pages += tmem_slot_form(slot) == TMEM_FORM_ZSTD;
 	if (tmem_slot_form(slot) == TMEM_FORM_REF) {
 		w->count.ref_pages++;
 		check_reference(w, slot);
@@ -155,6 +158,7 @@ static void check_sums(struct walk *w)
 		sum.same_pages += s->same_pages;
 		sum.lz4_pages += s->lz4_pages;
 		sum.raw_pages += s->raw_pages;
+		sum.zstd_pages += s->zstd_pages;
 		sum.ref_pages += s->ref_pages;
 		sum.objects += s->objects;
 		sum.slot_bytes += s->slot_bytes;
@@ -225,6 +229,12 @@ static void check_pools(const struct walk *w)
 	TMEM_INVARIANT("C8", all == atomic_load(&store->ephemeral_pages));
 }
 
+static void add_bytes(void *arg, void *start, size_t bytes)
+{
+	(void)start;
+	*(uint64_t *)arg += bytes;
+}
+
 static void check_held(struct tmem_store *store)
 {
 	uint64_t bytes = store->fixed_bytes;
@@ -233,6 +243,7 @@ static void check_held(struct tmem_store *store)
 	bytes += tmem_meta_bytes(&store->meta);
 	bytes += atomic_load(&store->arena.nr_touched) * 4096;
 	bytes += store->arena.pages.nr_chunks * 4096ull;
+	tmem_unzip_for_each(store, add_bytes, &bytes);
 	TMEM_INVARIANT("C5", bytes == tmem_account_held(&store->account));
 }
 

@@ -13,7 +13,7 @@
  * The control lock is held over a batch, so that a fork never finds a span
  * that is leaving.
  */
-#include <errno.h>
+#include "compact.h"
 
 #include "base/sys.h"
 #include "object.h"
@@ -90,16 +90,15 @@ static bool compact_some(struct tmem_store *store)
 	return moved != 0;
 }
 
-int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
+bool tmem_compact(struct tmem_store *store, uint64_t until_ns)
 {
-	uint64_t start = tmem_sys_now_ns();
 	bool more;
 
 	do {
 		if (!tmem_lock_acquire_unless_closed(&store->control))
-			return 0;
+			return false;
 		more = compact_some(store);
 		tmem_lock_release(&store->control);
-	} while (more && tmem_sys_now_ns() - start < budget_ns);
+	} while (more && tmem_sys_now_ns() < until_ns);
 	return more;
 }

@@ -66,7 +66,8 @@ enum {
 	TMEM_MAX_SHARDS = 64,
 	TMEM_FEW_SHARDS = 16,
 	TMEM_MAX_SCRATCHES = 16,
-	TMEM_SCRATCH_PAGES = 6
+	TMEM_SCRATCH_PAGES = 6,
+	TMEM_MAX_UNZIPS = 4
 };
 
 /* Below this a store is not worth 64 index pages. */
@@ -120,9 +121,17 @@ struct tmem_pool {
 	struct tmem_queues *_Atomic queues;
 };
 
-/* Loads in flight that hold no lock; fork(2) wipes it. */
+/* What fork(2) wipes: loads in flight that hold no lock; who maintains. */
 struct tmem_quiet {
 	_Atomic uint32_t nr_readers;
+	_Atomic uint32_t maintaining;
+	_Atomic uint32_t unzip_waits; /* not only one is wanted */
+};
+
+/* Working memory to read forms that need some; fork(2) wipes it: unzip.c. */
+struct tmem_unzip {
+	_Atomic uint32_t busy; /* futex: 0 free, 1 taken, 2 somebody waits */
+	_Alignas(64) char memory[TMEM_ZSTD_DECOMPRESS_BYTES];
 };
 
 struct tmem_store {
@@ -140,7 +149,10 @@ struct tmem_store {
 	struct tmem_records clients;
 	struct tmem_ghost ghost;
 	_Atomic uint64_t ephemeral_pages;
-	uint32_t compact_hand;	     /* the class; control lock */
+	uint32_t compact_hand;	/* the class; control lock */
+	uint64_t cool_after_ns; /* 0: pages keep their form */
+	struct tmem_cool *cool; /* cool.c; who maintains */
+	struct tmem_unzip *_Atomic unzips[TMEM_MAX_UNZIPS];
 	_Atomic uint32_t evict_hand; /* the shard, and a random number */
 	_Atomic uint32_t weights[TMEM_MAX_CLIENTS]; /* 0: no such client */
 	struct tmem_scratch scratches[TMEM_MAX_SCRATCHES];

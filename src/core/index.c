@@ -406,3 +406,23 @@ void tmem_index_check(const struct tmem_index *index,
 	TMEM_INVARIANT("X4", entries == index->nr_entries);
 	TMEM_INVARIANT("X4", deepest == index->nr_deepest);
 }
+
+bool tmem_index_visit(const struct tmem_index *index, uint32_t *pos,
+		      void (*fn)(void *arg, uint32_t ref), void *arg)
+{
+	const uint32_t tags = 1u << TMEM_INDEX_TAG_BITS;
+	const struct tmem_segment *segment;
+	unsigned b, i, depth;
+
+	if (!index->nr_entries || *pos >= tags)
+		return false;
+	segment = index->dirs[dir_of(index, *pos)];
+	depth = depth_of(segment);
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
+			if (segment->buckets[b].refs[i])
+				fn(arg, segment->buckets[b].refs[i]);
+	*pos = ((*pos >> (TMEM_INDEX_TAG_BITS - depth)) + 1)
+	       << (TMEM_INDEX_TAG_BITS - depth);
+	return *pos < tags;
+}

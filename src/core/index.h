@@ -73,6 +73,14 @@ uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
 /* The bucket where a search for that hash begins, to be prefetched. */
 const void *tmem_index_home(const struct tmem_index *index, uint64_t hash);
 
+/*
+ * fn(arg, ref) for each entry of one segment, the one at *pos (0 at first);
+ * *pos moves on to the next.  False if that was the last.  Between calls
+ * entries may come and go, and segments split and merge.
+ */
+bool tmem_index_visit(const struct tmem_index *index, uint32_t *pos,
+		      void (*fn)(void *arg, uint32_t ref), void *arg);
+
 /* False if there is no memory for it (or no room, under a hostile hash). */
 bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,
 		       uint64_t hash, uint32_t ref);

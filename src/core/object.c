@@ -167,6 +167,8 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 		return &stats->lz4_pages;
 	case TMEM_FORM_RAW:
 		return &stats->raw_pages;
+	case TMEM_FORM_ZSTD:
+		return &stats->zstd_pages;
 	default:
 		return &stats->ref_pages;
 	}
@@ -404,6 +406,29 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 	*tmem_index_find(&shard->index, tmem_slot_hash(store, from), is_ref,
 			 &handle) = new;
 	tmem_arena_release(&store->arena, handle);
+	return true;
+}
+
+bool tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t *entry, unsigned length)
+{
+	uint32_t old = *entry, new = tmem_arena_alloc(&store->arena, length, 0);
+	struct tmem_slot *from = tmem_arena_slot(&store->arena, old), *to;
+
+	if (!new)
+		return false;
+	to = tmem_arena_slot(&store->arena, new);
+	to->object = from->object;
+	to->index = from->index;
+	to->place = from->place;
+	if (is_ephemeral(store, from) &&
+	    !tmem_queue_move(store, shard, old, new)) {
+		tmem_arena_release(&store->arena, new);
+		return false;
+	}
+	relink_page(store, tmem_object_nr(store, from->object), old, new);
+	*entry = new;
+	release_slot(store, shard, old);
 	return true;
 }
 

@@ -51,6 +51,14 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 			  uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
+/*
+ * Gives the page at an index entry a slot for `length` bytes, to be filled,
+ * and the old one up; its place in lists and queues stays.  False: no memory.
+ */
+bool tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t *entry, unsigned length)
+	TMEM_REQUIRES(&shard->lock);
+
 /* Removes a page from index, list, gauges and arena. */
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
 			   uint32_t handle) TMEM_REQUIRES(&shard->lock);

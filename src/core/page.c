@@ -6,10 +6,12 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "cool.h"
 #include "evict.h"
 #include "object.h"
 #include "pool.h"
 #include "queue.h"
+#include "unzip.h"
 
 enum {
 	DROP_BATCH = 256,
@@ -253,15 +255,23 @@ static int copy_locked(const struct tmem_client *client, tmem_pool_id pool,
 }
 
 /* A damaged slot is told by its checksum before the page is written. */
-static int unpack(const struct copy *copy, void *page)
+static int unpack(struct tmem_store *store, const struct copy *copy, void *page)
 {
 	const struct tmem_slot *slot = slot_of(copy);
 	const struct tmem_codec *codec = tmem_codec_of(tmem_slot_form(slot));
+	struct tmem_unzip *unzip;
+	int r;
 
-	if (!codec || codec->decompress_bytes ||
-	    !tmem_slot_is_whole(slot, copy->size))
+	if (!codec || codec->has_dict || !tmem_slot_is_whole(slot, copy->size))
 		return -EIO;
-	return codec->decompress(NULL, NULL, slot->data, slot->length, page);
+	if (!codec->decompress_bytes)
+		return codec->decompress(NULL, NULL, slot->data, slot->length,
+					 page);
+	unzip = tmem_unzip_acquire(store);
+	r = codec->decompress(unzip->memory, NULL, slot->data, slot->length,
+			      page);
+	tmem_unzip_release(unzip);
+	return r;
 }
 
 static void count_damaged(struct tmem_shard *shard)
@@ -292,6 +302,15 @@ static int copy_quietly(const struct tmem_client *client, tmem_pool_id pool,
 	return r;
 }
 
+/* It is not cold.  (Nor is it worth a copy, if a fork's child shares it.) */
+static void touch_locked(struct tmem_store *store, const struct tmem_key *key)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	if (store->cool_after_ns && !store->arena.frozen_before)
+		tmem_cool_touch(tmem_arena_slot(
+			&store->arena, *tmem_object_find_page(store, key)));
+}
+
 static int load_persistent(const struct tmem_client *client, tmem_pool_id id,
 			   const struct tmem_key *key, struct copy *copy)
 {
@@ -301,6 +320,8 @@ static int load_persistent(const struct tmem_client *client, tmem_pool_id id,
 	do {
 		if (tmem_lock_acquire_unless_closed(&shard->lock)) {
 			r = copy_locked(client, id, key, copy);
+			if (r == 0)
+				touch_locked(client->store, key);
 			shard->stats.loads += r == 0;
 			shard->stats.load_misses += r == TMEM_MISS;
 			tmem_lock_release(&shard->lock);
@@ -362,7 +383,7 @@ int tmem_page_load(const struct tmem_client *client, tmem_pool_id id,
 	else
 		r = load_persistent(client, id, &key, &copy);
 	if (r == 0)
-		r = unpack(&copy, io->page);
+		r = unpack(client->store, &copy, io->page);
 	if (r < 0)
 		count_damaged(key.shard);
 	return r;

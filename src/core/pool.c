@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cool.h"
 #include "object.h"
 #include "queue.h"
 
@@ -278,6 +279,7 @@ static bool clone_page(struct tmem_store *store, const struct tmem_key *key,
 					 slot->data, slot->length);
 		return new != 0;
 	}
+	tmem_cool_touch(tmem_arena_slot(&store->arena, target));
 	if (!tmem_arena_share(&store->arena, target))
 		return false;
 	new = tmem_object_add_page(store, key, sizeof(target));

@@ -6,9 +6,12 @@
 
 #include "arena/map.h"
 #include "base/sys.h"
+#include "compact.h"
+#include "cool.h"
 #include "evict.h"
 #include "page.h"
 #include "pool.h"
+#include "unzip.h"
 
 #define STORE_MAGIC 0x65726f74732d6d74ull /* "tm-store" */
 
@@ -153,6 +156,9 @@ int tmem_store_open(const struct tmem_store_options *options,
 	init(store, nr_shards);
 	store->max_limit_bytes = max;
 	store->no_raw = options->no_raw != 0;
+	store->cool_after_ns = options->cool_after_ns;
+	if (options->cool_after_ns)
+		tmem_codecs_check();
 	store->fixed_bytes = bytes + 4096;
 	store->account.held_bytes = bytes + 4096;
 	store->account.limit_bytes = options->limit_bytes;
@@ -172,6 +178,7 @@ void tmem_store_close(struct tmem_store *store)
 		return;
 	TMEM_ASSERT(store->magic == STORE_MAGIC);
 	store->magic = 0;
+	tmem_unzip_fini(store);
 	tmem_arena_fini(&store->arena);
 	tmem_meta_fini(&store->meta);
 	if (store->quiet)
@@ -198,6 +205,20 @@ int tmem_store_set_limit(struct tmem_store *store, uint64_t limit_bytes)
 	return 0;
 }
 
+int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
+{
+	uint64_t until = tmem_sys_now_ns() + budget_ns;
+	bool more;
+
+	if (atomic_exchange(&store->quiet->maintaining, 1))
+		return 0; /* somebody does it */
+	more = tmem_compact(store, until);
+	if (!more || tmem_sys_now_ns() < until)
+		more |= tmem_cool_some(store, until);
+	atomic_store(&store->quiet->maintaining, 0);
+	return more;
+}
+
 uint64_t tmem_store_held_bytes(const struct tmem_store *store)
 {
 	return tmem_account_held(&store->account);
@@ -210,6 +231,7 @@ void tmem_store_for_each_mapping(struct tmem_store *store,
 {
 	fn(arg, store, store->fixed_bytes - 4096);
 	fn(arg, store->quiet, 4096);
+	tmem_unzip_for_each(store, fn, arg);
 	if (tmem_lock_acquire_unless_closed(&store->control)) {
 		tmem_pages_for_each(&store->meta.pages, fn, arg);
 		tmem_pages_for_each(&store->arena.pages, fn, arg);

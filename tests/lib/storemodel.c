@@ -364,6 +364,8 @@ static void limit_step(struct storemodel *m)
 	CHECK_EQ(tmem_store_set_limit(m->store, limit), 0);
 	m->backend.ops->stats(m->backend.self, &s);
 	CHECK(s.held_bytes <= limit || !s.ephemeral_pages);
+	while (tmem_store_maintain(m->store, 1000000000))
+		;
 	CHECK_EQ(tmem_client_set_weight(m->other, 1 + draw(m, 1000)), 0);
 	CHECK_EQ(tmem_store_set_limit(m->store, m->o.max_limit_bytes + 1),
 		 -EINVAL);
@@ -449,8 +451,8 @@ void storemodel_check(struct storemodel *m)
 	CHECK_EQ(m->backend.ops->stats(m->backend.self, &s), 0);
 	CHECK_EQ(s.pages - s.ephemeral_pages, pages);
 	CHECK_EQ(s.pools, pools);
-	CHECK_EQ(s.pages,
-		 s.same_pages + s.lz4_pages + s.raw_pages + s.ref_pages);
+	CHECK_EQ(s.pages, s.same_pages + s.lz4_pages + s.raw_pages +
+				  s.zstd_pages + s.ref_pages);
 	if (m->o.no_raw)
 		CHECK_EQ(s.raw_pages, 0);
 	CHECK_EQ(s.held_bytes, tmem_store_held_bytes(m->store));
@@ -467,6 +469,7 @@ struct storemodel *storemodel_open(const struct storemodel_options *options)
 		.limit_bytes = options->limit_bytes,
 		.max_limit_bytes = options->max_limit_bytes,
 		.no_raw = options->no_raw,
+		.cool_after_ns = 1, /* in every second round */
 	};
 	struct storemodel *m = calloc(1, sizeof(*m));
 	int r;

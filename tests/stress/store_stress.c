@@ -285,7 +285,8 @@ static void open_cache(void)
 int main(int argc, char **argv)
 {
 	static struct worker workers[WORKERS];
-	struct tmem_store_options o = { .limit_bytes = LIMIT };
+	struct tmem_store_options o = { .limit_bytes = LIMIT,
+					.cool_after_ns = 1 };
 	uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : 10000;
 	struct rng rng = { seed_from(argc, argv, 2) };
 	unsigned i;
