@@ -209,17 +209,24 @@ static void check_pools(const struct walk *w)
 	struct tmem_store *store = w->store;
 	uint64_t all = 0;
 	uint32_t pool, i;
+	unsigned kind;
 
 	for (pool = 0; pool < TMEM_MAX_POOLS; pool++) {
 		uint64_t nr = 0;
 
 		if (!tmem_pool_has(store, pool, TMEM_POOL_EPHEMERAL))
 			continue;
-		for (i = 0; i < store->nr_shards; i++)
-			nr += check_queue(store, pool, &store->shards[i],
-					  TMEM_QUEUE_SMALL) +
-			      check_queue(store, pool, &store->shards[i],
-					  TMEM_QUEUE_MAIN);
+		for (kind = 0; kind < TMEM_NR_QUEUES; kind++) {
+			uint64_t sum = 0;
+
+			for (i = 0; i < store->nr_shards; i++)
+				sum += check_queue(store, pool,
+						   &store->shards[i], kind);
+			TMEM_INVARIANT(
+				"Q2", sum == tmem_queues_nr(&store->pools[pool],
+							    kind));
+			nr += sum;
+		}
 		TMEM_INVARIANT("C8", nr == w->queued[pool]);
 		TMEM_INVARIANT("C8",
 			       w->bytes[pool] ==

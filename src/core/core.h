@@ -155,6 +155,10 @@ struct tmem_store {
 	struct tmem_unzip *_Atomic unzips[TMEM_MAX_UNZIPS];
 	_Atomic uint32_t evict_hand; /* the shard, and a random number */
 	_Atomic uint32_t weights[TMEM_MAX_CLIENTS]; /* 0: no such client */
+	/* evict.c: the small queues' part in percent, and when it is next set.
+	 */
+	_Atomic uint32_t small_part[TMEM_MAX_CLIENTS];
+	_Atomic uint32_t evictions[TMEM_MAX_CLIENTS];
 	struct tmem_scratch scratches[TMEM_MAX_SCRATCHES];
 	struct tmem_pool pools[TMEM_MAX_POOLS];
 	struct tmem_policy policy;

@@ -36,7 +36,7 @@ void tmem_ghost_init(struct tmem_ghost *ghost, struct tmem_meta *meta,
 {
 	uint64_t nr_entries = LEAST;
 
-	while (nr_entries < limit_bytes / 4096 &&
+	while (nr_entries < limit_bytes / 1024 &&
 	       nr_entries < (uint64_t)TMEM_GHOST_RUNS * TMEM_GHOST_RUN_ENTRIES)
 		nr_entries *= 2;
 	if (make_runs(ghost, meta, nr_entries))
@@ -101,9 +101,10 @@ void tmem_ghost_add(struct tmem_ghost *ghost, uint64_t hash)
 	atomic_store_explicit(oldest, tag_of(hash) | now, memory_order_relaxed);
 }
 
-bool tmem_ghost_take(struct tmem_ghost *ghost, uint64_t hash)
+bool tmem_ghost_take(struct tmem_ghost *ghost, uint64_t hash, uint64_t reach)
 {
 	_Atomic uint32_t *set;
+	uint64_t oldest;
 	uint32_t now, entry;
 	unsigned i;
 
@@ -111,11 +112,14 @@ bool tmem_ghost_take(struct tmem_ghost *ghost, uint64_t hash)
 		return false;
 	now = age_at(ghost, atomic_load_explicit(&ghost->nr_added,
 						 memory_order_relaxed));
+	oldest = reach / (size_of(ghost) / AGES);
+	if (oldest > AGE_MASK - 1)
+		oldest = AGE_MASK - 1; /* beyond are free entries */
 	set = set_of(ghost, hash);
 	for (i = 0; i < SET; i++) {
 		entry = atomic_load_explicit(&set[i], memory_order_relaxed);
 		if ((entry & ~(uint32_t)AGE_MASK) != tag_of(hash) ||
-		    age_of(entry, now) > AGES)
+		    age_of(entry, now) > oldest)
 			continue;
 		atomic_store_explicit(&set[i], 0, memory_order_relaxed);
 		return true;

@@ -349,7 +349,7 @@ static void found_ephemeral(const struct tmem_client *client,
 		tmem_queue_touch(store, handle);
 		return;
 	}
-	tmem_ghost_add(&store->ghost, key->hash);
+	tmem_queue_found(store, handle, key->hash);
 	tmem_object_drop_page(store, key->shard, handle);
 }
 

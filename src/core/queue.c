@@ -5,8 +5,7 @@
 #include "object.h"
 
 enum {
-	SMALL_PART = 10, /* a tenth */
-	STEPS = 4	 /* for each page that is to go */
+	STEPS = 4 /* for each page that is to go */
 };
 
 static struct tmem_link *link_of(const struct tmem_store *store,
@@ -45,12 +44,19 @@ static enum tmem_queue_kind kind_of(const struct tmem_store *store,
 		       : TMEM_QUEUE_SMALL;
 }
 
-/* The lock is held: nobody else writes. */
-static void count(struct tmem_queue *q, enum tmem_queue_kind kind, int delta)
+/* The shard's lock is held: nobody else writes its count. */
+static void count(struct tmem_store *store, struct tmem_queue *q,
+		  enum tmem_queue_kind kind, uint32_t handle, int delta)
 {
+	uint32_t pool = tmem_slot_pool(tmem_arena_slot(&store->arena, handle));
+	struct tmem_queues *queues = atomic_load_explicit(
+		&store->pools[pool].queues, memory_order_relaxed);
+
 	atomic_store_explicit(&q->nr[kind],
 			      tmem_queue_nr(q, kind) + (uint32_t)delta,
 			      memory_order_relaxed);
+	atomic_fetch_add_explicit(&queues->nr[kind], (uint64_t)(int64_t)delta,
+				  memory_order_relaxed);
 }
 
 /* At the head; the tail, head's prev, goes first. */
@@ -70,7 +76,7 @@ static void push(struct tmem_store *store, struct tmem_queue *q,
 		head->prev = handle;
 	}
 	q->head[kind] = handle;
-	count(q, kind, 1);
+	count(store, q, kind, handle, 1);
 }
 
 static void unlink_slot(struct tmem_store *store, struct tmem_queue *q,
@@ -82,7 +88,23 @@ static void unlink_slot(struct tmem_store *store, struct tmem_queue *q,
 	link_of(store, link->next)->prev = link->prev;
 	if (q->head[kind] == handle)
 		q->head[kind] = link->next == handle ? 0 : link->next;
-	count(q, kind, -1);
+	count(store, q, kind, handle, -1);
+}
+
+/*
+ * How long a ghost counts, in pages that went since.  What was loaded from a
+ * private pool comes back only when its owner's own memory has turned over.
+ */
+static uint64_t reach_of(const struct tmem_store *store, uint32_t pool)
+{
+	uint64_t pages = atomic_load_explicit(&store->ephemeral_pages,
+					      memory_order_relaxed);
+	uint64_t least = tmem_account_limit(&store->account) / TMEM_PAGE_SIZE;
+
+	/* As many as it could hold, if it is not full. */
+	if (pages < least)
+		pages = least;
+	return tmem_pool_has(store, pool, TMEM_POOL_SHARED) ? pages : 2 * pages;
 }
 
 bool tmem_queue_add(struct tmem_store *store, struct tmem_shard *shard,
@@ -98,7 +120,7 @@ bool tmem_queue_add(struct tmem_store *store, struct tmem_shard *shard,
 	clear(&ages->seen, handle);
 	clear(&ages->again, handle);
 	clear(&ages->main, handle);
-	if (tmem_ghost_take(&store->ghost, hash)) {
+	if (tmem_ghost_take(&store->ghost, hash, reach_of(store, pool))) {
 		kind = TMEM_QUEUE_MAIN;
 		set(&ages->main, handle);
 	}
@@ -148,10 +170,27 @@ bool tmem_queue_move(struct tmem_store *store, struct tmem_shard *shard,
 	return true;
 }
 
+static void count_hit(struct tmem_store *store, uint32_t handle)
+{
+	uint32_t pool = tmem_slot_pool(tmem_arena_slot(&store->arena, handle));
+	struct tmem_queues *queues = atomic_load_explicit(
+		&store->pools[pool].queues, memory_order_relaxed);
+
+	atomic_fetch_add_explicit(&queues->hits[kind_of(store, handle)], 1,
+				  memory_order_relaxed);
+}
+
+void tmem_queue_found(struct tmem_store *store, uint32_t handle, uint64_t hash)
+{
+	count_hit(store, handle);
+	tmem_ghost_add(&store->ghost, hash);
+}
+
 void tmem_queue_touch(struct tmem_store *store, uint32_t handle)
 {
 	struct tmem_ages *ages = tmem_arena_ages(&store->arena, handle);
 
+	count_hit(store, handle);
 	set(is_set(&ages->seen, handle) ? &ages->again : &ages->seen, handle);
 }
 
@@ -193,21 +232,14 @@ static bool turn(struct tmem_store *store, struct tmem_shard *shard,
 }
 
 unsigned tmem_queue_evict(struct tmem_store *store, struct tmem_shard *shard,
-			  uint32_t pool, unsigned max)
+			  uint32_t pool, enum tmem_queue_kind kind,
+			  unsigned max)
 {
 	struct tmem_queue *q = tmem_queue_of(store, pool, shard);
 	unsigned steps = max * STEPS, nr = 0;
 
-	while (nr < max && steps-- > 0) {
-		uint32_t small = tmem_queue_nr(q, TMEM_QUEUE_SMALL);
-		uint32_t all = tmem_queue_pages(q);
-
-		if (!all)
-			break;
-		nr += turn(store, shard, q,
-			   small * SMALL_PART >= all ? TMEM_QUEUE_SMALL
-						     : TMEM_QUEUE_MAIN);
-	}
+	while (nr < max && steps-- > 0 && q->head[kind])
+		nr += turn(store, shard, q, kind);
 	shard->stats.evicted += nr;
 	return nr;
 }
