@@ -29,6 +29,8 @@
  *  - pool_destroy: of a shared pool that others still use the caller leaves,
  *    and the objects that it was the last to store to or load from go.
  *  - invalidate: 0 if a page was there, TMEM_MISS if none.
+ *  - A negative result of store or invalidate leaves it open what is stored
+ *    there: only an invalidate that succeeds makes that known again.
  *  - invalidate_object: the number of pages dropped in *ret_pages.
  *  - pool_clone: a new pool with the same pages, copy-on-write; of a
  *    persistent pool only (-EINVAL).  Succeeds whole or changes nothing.

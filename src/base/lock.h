@@ -50,6 +50,7 @@
 enum tmem_lock_rank {
 	TMEM_RANK_PAGER = 1, /* the pager's tables */
 	TMEM_RANK_FRONTSWAP, /* a swap type's table */
+	TMEM_RANK_CLEAN,     /* cleancache's table of file systems */
 	TMEM_RANK_SWAPFILE,  /* the device's rings and maps */
 	TMEM_RANK_STORE,     /* a store's pool table and control operations */
 	TMEM_RANK_SCRATCH,   /* a compression scratch; held over a vector */

@@ -15,6 +15,7 @@ DESTDIR=$dir/root meson install -C "$build" --no-rebuild --quiet >/dev/null
 for f in bin/tmem "$libdir/libtmem.so" "$libdir/libtmem-pager.so" \
 	include/tmem/tmem.h include/tmem/store.h include/tmem/backend.h \
 	include/tmem/stats.h include/tmem/frontswap.h \
+	include/tmem/cleancache.h include/tmem/cleancache.def \
 	include/tmem/swapfile.h share/man/man1/tmem-run.1 \
 	share/man/man1/tmem-doctor.1 share/man/man3/libtmem.3 \
 	share/man/man7/tmem.7; do
@@ -46,7 +47,7 @@ if [ "$(id -u)" = 0 ] && [ -d "$prefix" ]; then
 	grep -q evicted_store "$dir/report"
 fi
 
-for h in tmem stats backend store frontswap swapfile; do
+for h in tmem stats backend store frontswap swapfile cleancache; do
 	echo "#include <tmem/$h.h>"
 done >"$dir/all.c"
 cat >>"$dir/all.c" <<'END'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """store_manual.py SOURCE: libtmem(3) names every public function, and has
-every counter with its unit and text, as the headers and the table do."""
+every counter with its unit and text, as the headers and the tables do."""
 import os
 import re
 import sys
@@ -25,8 +25,15 @@ for header in sorted(os.listdir(os.path.join(root, "include", "tmem"))):
         functions += 1
         if f"*{name}*(" not in manual:
             missing.append(f"{header}: {name}()")
-counters = re.findall(r'COUNTER\((\w+),\s*"(\w+)",\s*((?:"[^"]*"\s*)+)\)',
-                      read("include", "tmem", "counters.def"))
+counters = []
+for table in sorted(os.listdir(os.path.join(root, "include", "tmem"))):
+    if table.endswith(".def"):
+        found = re.findall(
+            r'COUNTER\((\w+),\s*"(\w+)",\s*((?:"[^"]*"\s*)+)\)',
+            read("include", "tmem", table))
+        if len(found) < 10:
+            sys.exit(f"{table}: found too little")
+        counters += found
 for name, unit, text in counters:
     text = "".join(re.findall(r'"([^"]*)"', text))
     if f"*{name}* ({unit})++\n{text}\n" not in manual:
