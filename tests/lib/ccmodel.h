@@ -27,7 +27,8 @@ typedef uint32_t ccmodel_draw(void *arg);
 
 struct ccmodel_options {
 	uint64_t limit_bytes;
-	bool faults; /* now and then a call of the backend fails */
+	bool faults;  /* calls of the backend may fail */
+	bool strikes; /* and now and then a step sees to that */
 	ccmodel_draw *draw;
 	void *arg;
 };

@@ -248,7 +248,8 @@ void faultbackend_arm(struct faultbackend *fb, unsigned long n, unsigned kinds)
 {
 	fb->left = n;
 	fb->kinds = kinds;
-	fb->struck = 0;
+	if (n != 0)
+		fb->struck = 0;
 }
 
 void faultbackend_set_error(struct faultbackend *fb, int error,

@@ -41,7 +41,7 @@ struct tmem_backend faultbackend_backend(struct faultbackend *fb);
 
 /*
  * The n-th call (1: the next) of one of these kinds fails with `error`; if
- * `sticky`, all of them from then on.  n 0: none.
+ * `sticky`, all of them from then on.  n 0: none, from now on.
  */
 void faultbackend_arm(struct faultbackend *fb, unsigned long n, unsigned kinds);
 void faultbackend_set_error(struct faultbackend *fb, int error,

@@ -29,9 +29,11 @@ static void run(uint64_t seed, uint64_t steps)
 		.draw = draw,
 		.arg = &rng,
 	};
-	struct ccmodel *m = ccmodel_open(&o);
+	struct ccmodel *m;
 	struct ccmodel_seen seen;
 
+	o.strikes = o.faults;
+	m = ccmodel_open(&o);
 	CHECK(m != NULL);
 	for (uint64_t i = 1; i <= steps; i++) {
 		ccmodel_step(m);
