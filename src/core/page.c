@@ -314,17 +314,16 @@ static void touch_locked(struct tmem_store *store, const struct tmem_key *key)
 static int load_persistent(const struct tmem_client *client, tmem_pool_id id,
 			   const struct tmem_key *key, struct copy *copy)
 {
-	struct tmem_shard *shard = key->shard;
 	int r;
 
 	do {
-		if (tmem_lock_acquire_unless_closed(&shard->lock)) {
+		if (tmem_lock_acquire_unless_closed(&key->shard->lock)) {
 			r = copy_locked(client, id, key, copy);
 			if (r == 0)
 				touch_locked(client->store, key);
-			shard->stats.loads += r == 0;
-			shard->stats.load_misses += r == TMEM_MISS;
-			tmem_lock_release(&shard->lock);
+			key->shard->stats.loads += r == 0;
+			key->shard->stats.load_misses += r == TMEM_MISS;
+			tmem_lock_release(&key->shard->lock);
 		} else {
 			r = copy_quietly(client, id, key, copy);
 		}
@@ -357,16 +356,15 @@ static void found_ephemeral(const struct tmem_client *client,
 static int load_ephemeral(const struct tmem_client *client, tmem_pool_id id,
 			  const struct tmem_key *key, struct copy *copy)
 {
-	struct tmem_shard *shard = key->shard;
 	int r;
 
-	tmem_lock_acquire(&shard->lock);
+	tmem_lock_acquire(&key->shard->lock);
 	r = copy_locked(client, id, key, copy);
 	if (r != TMEM_MISS)
 		found_ephemeral(client, key);
-	shard->stats.loads += r == 0;
-	shard->stats.load_misses += r == TMEM_MISS;
-	tmem_lock_release(&shard->lock);
+	key->shard->stats.loads += r == 0;
+	key->shard->stats.load_misses += r == TMEM_MISS;
+	tmem_lock_release(&key->shard->lock);
 	return r;
 }
 

@@ -145,7 +145,7 @@ static int make_locked(struct tmem_client *client,
 	TMEM_REQUIRES(&client->store->control)
 {
 	struct tmem_store *store = client->store;
-	int number = reserve_locked(store);
+	int number = reserve_locked(client->store);
 	struct tmem_pool *pool;
 
 	if (number < 0)
@@ -160,7 +160,7 @@ static int make_locked(struct tmem_client *client,
 		*joins_of(pool, client) = 1;
 	if (flags & TMEM_POOL_SHARED)
 		memcpy(pool->uuid, options->uuid, sizeof(pool->uuid));
-	*ret_pool = publish_locked(store, number, client->nr);
+	*ret_pool = publish_locked(client->store, number, client->nr);
 	return 0;
 }
 
@@ -227,7 +227,7 @@ static void leave_locked(struct tmem_client *client, struct tmem_pool *pool)
 	    --*joins_of(pool, client))
 		return; /* it has joined more than once */
 	if (atomic_load(&pool->clients) == bit) {
-		remove_locked(store, pool);
+		remove_locked(client->store, pool);
 		return;
 	}
 	atomic_fetch_and(&pool->clients, ~bit);
@@ -236,18 +236,17 @@ static void leave_locked(struct tmem_client *client, struct tmem_pool *pool)
 
 int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id)
 {
-	struct tmem_store *store = client->store;
 	struct tmem_pool *pool;
 
-	tmem_lock_acquire(&store->control);
+	tmem_lock_acquire(&client->store->control);
 	pool = tmem_pool_of(client, id);
 	if (pool)
 		leave_locked(client, pool);
-	tmem_lock_release(&store->control);
+	tmem_lock_release(&client->store->control);
 	return pool ? 0 : -ENOENT;
 }
 
-void tmem_pool_leave_all_locked(struct tmem_client *client)
+void tmem_pool_leave_all_locked(struct tmem_client *client) TMEM_UNANALYSED
 {
 	struct tmem_store *store = client->store;
 	uint64_t bit = 1ull << client->nr;

@@ -304,7 +304,7 @@ static void a_shared_pool_counts_for_all_in_parts(void)
 	for (key = 0; key < 100; key++)
 		CHECK_EQ(put(clients[0], pool, key), 0);
 	bytes = tmem_client_ephemeral_bytes(clients[0]);
-	CHECK(bytes >= 100 * 2048);
+	CHECK(bytes >= 100ul * 2048);
 	CHECK_EQ(create(clients[1], &shared, &joined), 0);
 	CHECK_EQ(tmem_client_ephemeral_bytes(clients[0]), bytes / 2);
 	CHECK_EQ(tmem_client_ephemeral_bytes(clients[1]), bytes / 2);
