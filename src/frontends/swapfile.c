@@ -242,6 +242,14 @@ allocate(const struct tmem_swapfile_options *options)
 	return f;
 }
 
+static void open_ring(struct tmem_swapfile *f)
+{
+	f->ring_broken = false;
+	f->ring.up = false;
+	if (!f->no_uring)
+		tmem_ring_open(&f->ring, f->depth);
+}
+
 int tmem_swapfile_open(const struct tmem_swapfile_options *options,
 		       struct tmem_swapfile **ret_file)
 {
@@ -266,7 +274,7 @@ int tmem_swapfile_open(const struct tmem_swapfile_options *options,
 	}
 	if (!options->no_direct)
 		set_up_direct(f);
-	tmem_swapfile_ring_open(f);
+	open_ring(f);
 	*ret_file = f;
 	return 0;
 }
@@ -295,7 +303,7 @@ int tmem_swapfile_reopen(struct tmem_swapfile *f, int file_fd, int map_fd,
 	f->file_fd = file_fd;
 	f->map_fd = map_fd;
 	f->collecting = false;
-	tmem_swapfile_ring_open(f);
+	open_ring(f);
 	return 0;
 }
 
@@ -305,7 +313,7 @@ static void swapfile_close(void *dev)
 
 	while (f->in_flight != 0)
 		tmem_swapfile_reap(f, true);
-	tmem_swapfile_ring_close(f);
+	tmem_ring_close(&f->ring);
 	tmem_swapmap_drop_all(&f->map);
 	tmem_swapmap_close(&f->map);
 	unmap_all(f);
@@ -313,7 +321,7 @@ static void swapfile_close(void *dev)
 
 bool tmem_swapfile_is_uring(const struct tmem_swapfile *f)
 {
-	return f->ring_up && !f->ring_broken;
+	return f->ring.up && !f->ring_broken;
 }
 
 bool tmem_swapfile_is_direct(const struct tmem_swapfile *f)
@@ -331,7 +339,7 @@ void tmem_swapfile_for_each_mapping(const struct tmem_swapfile *f,
 	fn(arg, f->sums, sums_bytes(f));
 	fn(arg, f->map.header, f->map.map_bytes);
 	fn(arg, (void *)f->map.bits, f->map.bits_bytes);
-	tmem_swapfile_ring_for_each_mapping(f, fn, arg);
+	tmem_ring_for_each_mapping(&f->ring, fn, arg);
 }
 
 void tmem_swapfile_check(struct tmem_swapfile *f)

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What swapfile.c, swapfile_write.c and swapfile_ring.c share: swapfile.c says
- * how it works.
+ * What swapfile.c and swapfile_write.c share: swapfile.c says how it works.
  */
 #ifndef TMEM_FRONTENDS_SWAPFILE_IMPL_H
 #define TMEM_FRONTENDS_SWAPFILE_IMPL_H
 
-#include <liburing.h>
 #include <xxhash.h>
 
 #include "base/lock.h"
+#include "base/ring.h"
 #include "frontends/swapmap.h"
 #include "tmem/swapfile.h"
 
@@ -47,7 +46,6 @@ struct tmem_swapfile {
 	int map_fd;
 	bool no_uring;
 	_Atomic bool direct;
-	_Atomic bool ring_up;
 
 	_Atomic uint64_t held;
 	_Atomic uint64_t end;
@@ -56,8 +54,7 @@ struct tmem_swapfile {
 
 	struct tmem_lock lock;
 	struct tmem_swapmap map;
-	struct io_uring ring; /* its completion side: the collector's */
-	void *ring_memory;    /* NULL: the kernel mapped it */
+	struct tmem_ring ring; /* its completion side: the collector's */
 	uint32_t head;
 	uint32_t queued;
 	unsigned nr_ring; /* writes that the kernel has */
@@ -76,14 +73,6 @@ int tmem_swapfile_write(void *dev, struct tmem_swapdev_request *request);
 void tmem_swapfile_flush(void *dev);
 int tmem_swapfile_reap(void *dev, bool wait);
 void tmem_swapfile_discard(void *dev, uint64_t offset, uint64_t nr_pages);
-
-/* Sets ring_up if there can be one. */
-void tmem_swapfile_ring_open(struct tmem_swapfile *file);
-void tmem_swapfile_ring_close(struct tmem_swapfile *file);
-void tmem_swapfile_ring_for_each_mapping(const struct tmem_swapfile *file,
-					 void (*fn)(void *arg, void *start,
-						    size_t bytes),
-					 void *arg);
 
 /* O_DIRECT was accepted, but this file system can't do it after all. */
 void tmem_swapfile_leave_direct(struct tmem_swapfile *file);

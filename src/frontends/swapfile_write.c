@@ -140,20 +140,16 @@ static bool submit_locked(struct tmem_swapfile *f, unsigned index, unsigned nr)
 	TMEM_REQUIRES(&f->lock)
 {
 	struct io_uring_sqe *sqe;
-	int r;
 
-	if (!f->ring_up || f->ring_broken)
+	if (!f->ring.up || f->ring_broken)
 		return false;
-	sqe = io_uring_get_sqe(&f->ring);
+	sqe = tmem_ring_entry(&f->ring);
 	if (sqe) {
 		io_uring_prep_writev(sqe, f->file_fd, &f->iov[index], nr,
 				     (uint64_t)f->entries[index].slot *
 					     TMEM_PAGE_SIZE);
 		sqe->user_data = index | (uint64_t)nr << 32;
-		do {
-			r = io_uring_submit(&f->ring);
-		} while (r == -EINTR);
-		if (r == 1) {
+		if (tmem_ring_submit(&f->ring)) {
 			f->nr_ring++;
 			return true;
 		}
@@ -236,7 +232,7 @@ int tmem_swapfile_write(void *dev, struct tmem_swapdev_request *request)
 	r = write_locked(f, request);
 	if (r == 0)
 		f->sums[request->offset] = tmem_swapfile_sum(request->page);
-	ready = f->ring_up && !f->ring_broken &&
+	ready = f->ring.up && !f->ring_broken &&
 		f->head - f->queued >= f->max_run;
 	tmem_lock_release(&f->lock);
 	if (r == 0 && ready)
@@ -292,12 +288,12 @@ static int collect_ring(struct tmem_swapfile *f)
 	struct io_uring_cqe *cqe;
 	int n = 0;
 
-	while (io_uring_peek_cqe(&f->ring, &cqe) == 0) {
+	while (io_uring_peek_cqe(&f->ring.uring, &cqe) == 0) {
 		unsigned index = (uint32_t)cqe->user_data;
 		unsigned nr = (unsigned)(cqe->user_data >> 32);
 		int res = cqe->res;
 
-		io_uring_cqe_seen(&f->ring, cqe);
+		io_uring_cqe_seen(&f->ring.uring, cqe);
 		tmem_lock_acquire(&f->lock);
 		f->nr_ring--;
 		tmem_lock_release(&f->lock);
@@ -340,9 +336,8 @@ static void block(struct tmem_swapfile *f)
 		return;
 	if (!ring)
 		tmem_sys_futex_wait(&f->events, seen, NULL);
-	else if (tmem_sys(SYS_io_uring_enter, f->ring.ring_fd, 0, 1,
-			  IORING_ENTER_GETEVENTS, NULL, 0) < 0)
-		tmem_sys(SYS_sched_yield);
+	else
+		tmem_ring_wait(&f->ring, 0);
 }
 
 int tmem_swapfile_reap(void *dev, bool wait)

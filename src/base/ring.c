@@ -1,33 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The swap file's io_uring.
- *
- * Its memory is ours (IORING_SETUP_NO_MMAP, Linux 6.5), one page for the
- * entries and one for the two rings: the kernel refuses to map rings at an
- * address of our choice, and the pager must not land in a hole that the
- * program made, which the program may map over at any time.  The submission
- * ring is short, since each entry is submitted at once; completions for which
- * the other has no room wait in the kernel.
- *
- * Older kernels map the rings themselves; none of those can run the pager.
- */
+/* See ring.h. */
+#include "ring.h"
+
 #include <errno.h>
 #include <string.h>
 
-#include "base/sys.h"
-#include "frontends/swapfile_impl.h"
+#include "sys.h"
 
 enum {
+	PAGE = 4096,
 	SQ_ENTRIES = 8,
 	CQ_ENTRIES = 128,
 	SETUP_NO_MMAP = 1 << 14, /* newer than Debian 12's headers */
-	MEMORY_BYTES = 2 * TMEM_PAGE_SIZE
+	MEMORY_BYTES = 2 * PAGE,
+	SIGSET_BYTES = 8
 };
 
-_Static_assert(SQ_ENTRIES * sizeof(struct io_uring_sqe) <= TMEM_PAGE_SIZE &&
+_Static_assert(SQ_ENTRIES * sizeof(struct io_uring_sqe) <= PAGE &&
 		       CQ_ENTRIES * sizeof(struct io_uring_cqe) +
 				       SQ_ENTRIES * sizeof(unsigned) + 512 <=
-			       TMEM_PAGE_SIZE,
+			       PAGE,
 	       "one page each");
 
 /* What liburing wants to know of a ring in our memory. */
@@ -62,8 +54,7 @@ static void fill_ring(struct io_uring *ring, const struct io_uring_params *p,
 	ring->flags = p->flags;
 }
 
-/* A child that shared the ring's memory would disturb ours. */
-static bool open_in_our_memory(struct tmem_swapfile *f)
+static bool open_in_our_memory(struct tmem_ring *ring)
 {
 	struct io_uring_params p = {
 		.flags = SETUP_NO_MMAP | IORING_SETUP_CQSIZE,
@@ -76,64 +67,94 @@ static bool open_in_our_memory(struct tmem_swapfile *f)
 		return false;
 	/* Where newer headers say user_addr. */
 	p.sq_off.resv2 = (uintptr_t)memory;
-	p.cq_off.resv2 = (uintptr_t)memory + TMEM_PAGE_SIZE;
+	p.cq_off.resv2 = (uintptr_t)memory + PAGE;
 	if (tmem_sys_madvise(memory, MEMORY_BYTES, MADV_DONTFORK) == 0)
 		fd = tmem_sys(SYS_io_uring_setup, SQ_ENTRIES, &p);
 	if (fd < 0) {
 		tmem_sys_unmap(memory, MEMORY_BYTES);
 		return false;
 	}
-	memset(&f->ring, 0, sizeof(f->ring));
-	fill_ring(&f->ring, &p, memory, memory + TMEM_PAGE_SIZE);
-	f->ring.ring_fd = f->ring.enter_ring_fd = (int)fd;
-	f->ring_memory = memory;
+	memset(&ring->uring, 0, sizeof(ring->uring));
+	fill_ring(&ring->uring, &p, memory, memory + PAGE);
+	ring->uring.ring_fd = ring->uring.enter_ring_fd = (int)fd;
+	ring->memory = memory;
 	return true;
 }
 
-static bool open_in_kernels_memory(struct tmem_swapfile *f)
+static bool open_in_kernels_memory(struct tmem_ring *ring, unsigned entries)
 {
-	if (io_uring_queue_init(f->depth, &f->ring, 0) < 0)
+	if (io_uring_queue_init(entries, &ring->uring, 0) < 0)
 		return false;
-	if (io_uring_ring_dontfork(&f->ring) < 0) {
-		io_uring_queue_exit(&f->ring);
+	if (io_uring_ring_dontfork(&ring->uring) < 0) {
+		io_uring_queue_exit(&ring->uring);
 		return false;
 	}
-	f->ring_memory = NULL;
+	ring->memory = NULL;
 	return true;
 }
 
-void tmem_swapfile_ring_open(struct tmem_swapfile *f)
+void tmem_ring_open(struct tmem_ring *ring, unsigned entries)
 {
-	f->ring_broken = false;
-	f->ring_up = !f->no_uring &&
-		     (open_in_our_memory(f) || open_in_kernels_memory(f));
+	ring->up = open_in_our_memory(ring) ||
+		   open_in_kernels_memory(ring, entries);
 }
 
-void tmem_swapfile_ring_close(struct tmem_swapfile *f)
+void tmem_ring_close(struct tmem_ring *ring)
 {
-	if (!f->ring_up)
+	if (!ring->up)
 		return;
-	if (f->ring_memory) {
-		tmem_sys_close(f->ring.ring_fd);
-		tmem_sys_unmap(f->ring_memory, MEMORY_BYTES);
+	if (ring->memory) {
+		tmem_sys_close(ring->uring.ring_fd);
+		tmem_sys_unmap(ring->memory, MEMORY_BYTES);
 	} else {
-		io_uring_queue_exit(&f->ring);
+		io_uring_queue_exit(&ring->uring);
 	}
-	f->ring_up = false;
+	ring->up = false;
 }
 
-void tmem_swapfile_ring_for_each_mapping(const struct tmem_swapfile *f,
-					 void (*fn)(void *arg, void *start,
-						    size_t bytes),
-					 void *arg)
+bool tmem_ring_submit(struct tmem_ring *ring)
 {
-	const struct io_uring_sq *sq = &f->ring.sq;
-	const struct io_uring_cq *cq = &f->ring.cq;
+	int r;
 
-	if (!f->ring_up)
+	do {
+		r = io_uring_submit(&ring->uring);
+	} while (r == -EINTR);
+	return r == 1;
+}
+
+void tmem_ring_wait(struct tmem_ring *ring, uint64_t until_ns)
+{
+	uint64_t now = until_ns ? tmem_sys_now_ns() : 0;
+	uint64_t left = until_ns > now ? until_ns - now : 0;
+	struct __kernel_timespec ts = { .tv_sec = (int64_t)(left / 1000000000u),
+					.tv_nsec = (long)(left % 1000000000u) };
+	struct io_uring_getevents_arg arg = { .sigmask_sz = SIGSET_BYTES,
+					      .ts = (uintptr_t)&ts };
+	long r;
+
+	if (until_ns)
+		r = tmem_sys(SYS_io_uring_enter, ring->uring.ring_fd, 0, 1,
+			     IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+			     &arg, sizeof(arg));
+	else
+		r = tmem_sys(SYS_io_uring_enter, ring->uring.ring_fd, 0, 1,
+			     IORING_ENTER_GETEVENTS, NULL, 0);
+	if (r < 0 && r != -ETIME)
+		tmem_sys(SYS_sched_yield);
+}
+
+void tmem_ring_for_each_mapping(const struct tmem_ring *ring,
+				void (*fn)(void *arg, void *start,
+					   size_t bytes),
+				void *arg)
+{
+	const struct io_uring_sq *sq = &ring->uring.sq;
+	const struct io_uring_cq *cq = &ring->uring.cq;
+
+	if (!ring->up)
 		return;
-	if (f->ring_memory) {
-		fn(arg, f->ring_memory, MEMORY_BYTES);
+	if (ring->memory) {
+		fn(arg, ring->memory, MEMORY_BYTES);
 		return;
 	}
 	fn(arg, sq->ring_ptr, sq->ring_sz);
