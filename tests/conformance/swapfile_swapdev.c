@@ -3,11 +3,9 @@
  * The contract of tmem_swapdev_ops, sentence by sentence, over every
  * implementation and every way that the swap file has of doing I/O.
  */
-#include <linux/loop.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 
 #include "fstest.h"
 #include "testdev.h"
@@ -560,31 +558,9 @@ static struct tmem_swapdev open_swapfile(const struct way *w)
 	return tmem_swapfile_device(file);
 }
 
-/* A loop device over a file, or -1 where that isn't allowed. */
 static int loop_device(void)
 {
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), fd = -1;
-	int backing, number;
-	char path[32];
-	struct loop_info64 info = { .lo_flags = LO_FLAGS_AUTOCLEAR };
-
-	if (control < 0)
-		return -1;
-	backing = testfile_disk();
-	CHECK_EQ(ftruncate(backing, CAPACITY * PAGE), 0);
-	number = ioctl(control, LOOP_CTL_GET_FREE);
-	if (number >= 0) {
-		snprintf(path, sizeof(path), "/dev/loop%d", number);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-	}
-	if (fd >= 0 && (ioctl(fd, LOOP_SET_FD, backing) < 0 ||
-			ioctl(fd, LOOP_SET_STATUS64, &info) < 0)) {
-		close(fd);
-		fd = -1;
-	}
-	close(backing);
-	close(control);
-	return fd;
+	return testfile_loop(CAPACITY * PAGE);
 }
 
 static const struct way ways[] = {
