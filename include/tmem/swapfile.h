@@ -10,6 +10,11 @@
  * its own offsets to slots privately: after fork(2) parent and child refer to
  * the same slots, and a slot is reused only when nobody refers to it.
  *
+ * What is written is encrypted and authenticated, with a key that is drawn
+ * with the map and is in RAM only: AES-256-GCM where the CPU has it, else
+ * XChaCha20-Poly1305.  A page that does not read back as it was written, in
+ * its place, is -EIO.
+ *
  * O_DIRECT where the file system allows; io_uring where the kernel allows,
  * else pread/pwrite.  No malloc: memory by mmap.  No errno: raw results.
  */
@@ -32,7 +37,8 @@ enum {
  * Creates a slot map for a file of max_pages slots and max_users processes;
  * the limit is max_pages at first.  Sparse: memory is used as slots are (two
  * bytes a slot, and a bit a slot and user).  Returns a memfd (close-on-exec)
- * or a negative errno.
+ * or a negative errno.  It holds the file's key: whoever has the descriptor
+ * can read the file.
  */
 TMEM_API int tmem_swapmap_create(uint64_t max_pages, unsigned max_users);
 /* Pages in use by anybody, and the limit. */
@@ -72,9 +78,12 @@ struct tmem_swapfile_options {
 	unsigned user;	     /* 0 .. max_users-1 of the map */
 	unsigned depth;	     /* writes in flight at the most; 0: 64 */
 	uint64_t nr_offsets; /* offsets are below this; costs address space
-				only (12 bytes each), touched as used */
+				only (4 bytes each, and 32 a slot of the
+				map), touched as used */
 	bool no_uring;	     /* pwrite even where io_uring is there */
 	bool no_direct;	     /* leave O_DIRECT as it is */
+	bool no_encrypt;     /* pages as they are: to measure, or on a disk
+				that is encrypted; so in all processes */
 };
 
 /* 0 or a negative errno. */
@@ -85,10 +94,13 @@ TMEM_API struct tmem_swapdev tmem_swapfile_device(struct tmem_swapfile *file);
 /* True if io_uring is used; true if O_DIRECT is.  Either may end later. */
 TMEM_API bool tmem_swapfile_is_uring(const struct tmem_swapfile *file);
 TMEM_API bool tmem_swapfile_is_direct(const struct tmem_swapfile *file);
+/* "AES-256-GCM", "XChaCha20-Poly1305" or "none". */
+TMEM_API const char *tmem_swapfile_cipher(const struct tmem_swapfile *file);
 
 /*
  * True if the page stored at offset has this content, by its checksum (64-bit
- * XXH3), without reading it; false also while it is being written.
+ * XXH3 with a random seed), without reading it; false also while it is being
+ * written.
  */
 TMEM_API bool tmem_swapfile_equals(struct tmem_swapfile *file, uint64_t offset,
 				   const void *page);

@@ -130,6 +130,12 @@ int tmem_seal_draw(struct tmem_seal_key *ret_key)
 	return r;
 }
 
+/* Best effort: where there is no right to, the kernel may swap it. */
+void tmem_seal_adopt(const struct tmem_seal *seal)
+{
+	tmem_sys(SYS_mlock, seal, PAGE);
+}
+
 int tmem_seal_create(const struct tmem_seal_key *key,
 		     struct tmem_seal **ret_seal)
 {
@@ -142,8 +148,7 @@ int tmem_seal_create(const struct tmem_seal_key *key,
 	if (!seal)
 		return -ENOMEM;
 	tmem_sys_madvise(seal, PAGE, MADV_DONTDUMP);
-	/* Best effort: where there is no right to, the kernel may swap it. */
-	tmem_sys(SYS_mlock, seal, PAGE);
+	tmem_seal_adopt(seal);
 	seal->key = *key;
 	if (key->cipher == TMEM_CIPHER_AES256GCM) {
 		crypto_aead_aes256gcm_beforenm(&seal->aes, key->key);

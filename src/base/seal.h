@@ -71,6 +71,8 @@ void tmem_seal_wipe(void *bytes, size_t nr_bytes);
 /* 0, -EINVAL (no such cipher), -EOPNOTSUPP, -ENOMEM.  The key is copied. */
 int tmem_seal_create(const struct tmem_seal_key *key,
 		     struct tmem_seal **ret_seal);
+/* In the child of a fork: locked in RAM is not inherited. */
+void tmem_seal_adopt(const struct tmem_seal *seal);
 void tmem_seal_destroy(struct tmem_seal *seal);
 enum tmem_cipher tmem_seal_cipher(const struct tmem_seal *seal);
 

@@ -3,8 +3,18 @@
  * The swap device in a file: offsets to slots, writes in flight, reads.
  *
  * `where` has a word per offset: 0, or slot + 1, or IN_FLIGHT with the number
- * of an entry.  `sums` has the checksum of the page, which never leaves this
- * process, so that a read proves that the disk gave back what it was given.
+ * of an entry.  `slots` has for each slot that this process refers to the
+ * page's checksum, the number of its write and its tag.  They are private: a
+ * read proves that the disk gave back what it was given; fork copies them, as
+ * it does `where`; and a process that is killed between its write and its
+ * note of it leaves nothing to anybody, as nobody else refers to that slot.
+ *
+ * ENCRYPTION.  Flush seals each page into the entry's page of `sealed`, once,
+ * whatever is tried again later.  The key is the map's, the same in the whole
+ * tree; the nonce is a number that the map gives out once; the slot is
+ * authenticated with it.  So a page reads only as this write of it, from this
+ * slot.  The checksum, seeded at random, is for tmem_swapfile_equals() only,
+ * or, without encryption, stands in for the tag.
  *
  * Writes: an *entry* per page, in a ring of `depth`.  Entries are filled at
  * head, and from `queued` on they wait to be handed to the kernel; entries
@@ -58,9 +68,14 @@ static size_t where_bytes(const struct tmem_swapfile *f)
 	return f->nr_offsets * sizeof(*f->where);
 }
 
-static size_t sums_bytes(const struct tmem_swapfile *f)
+static size_t slots_bytes(const struct tmem_swapfile *f)
 {
-	return f->nr_offsets * sizeof(*f->sums);
+	return f->map.capacity * sizeof(*f->slots);
+}
+
+static size_t sealed_bytes(const struct tmem_swapfile *f)
+{
+	return (size_t)f->depth * TMEM_PAGE_SIZE;
 }
 
 /* Reading */
@@ -84,6 +99,18 @@ static bool read_in_flight(struct tmem_swapfile *f, uint64_t offset,
 	return false;
 }
 
+/* What was read is made the page that was written to that slot, or -EIO. */
+static int open_page(const struct tmem_swapfile *f, uint32_t slot, void *page)
+{
+	const struct tmem_swapfile_slot *s = &f->slots[slot];
+	struct tmem_seal_text text;
+
+	if (!f->seal)
+		return tmem_swapfile_sum(f, page) == s->sum ? 0 : -EIO;
+	text = tmem_swapfile_text(s->number, &slot, page, page);
+	return tmem_seal_decrypt(f->seal, &text, s->tag);
+}
+
 static int swapfile_read(void *dev, uint64_t offset, void *page)
 {
 	_Alignas(TMEM_PAGE_SIZE) char buffer[TMEM_PAGE_SIZE];
@@ -104,8 +131,7 @@ static int swapfile_read(void *dev, uint64_t offset, void *page)
 	} while (r == -EINTR);
 	if (r < 0)
 		return (int)r;
-	if (r != (long)sizeof(buffer) ||
-	    tmem_swapfile_sum(buffer) != f->sums[offset])
+	if (r != (long)sizeof(buffer) || open_page(f, w - 1, buffer) < 0)
 		return -EIO;
 	memcpy(page, buffer, sizeof(buffer));
 	return 0;
@@ -117,7 +143,7 @@ bool tmem_swapfile_equals(struct tmem_swapfile *f, uint64_t offset,
 	uint32_t w = offset < f->nr_offsets ? f->where[offset] : 0;
 
 	return w && !(w & TMEM_SWAPFILE_IN_FLIGHT) &&
-	       tmem_swapfile_sum(page) == f->sums[offset];
+	       tmem_swapfile_sum(f, page) == f->slots[w - 1].sum;
 }
 
 bool tmem_swapfile_is_roomy(const struct tmem_swapfile *f)
@@ -182,8 +208,13 @@ static void unmap_all(struct tmem_swapfile *f)
 {
 	if (f->where)
 		tmem_sys_unmap((void *)f->where, where_bytes(f));
-	if (f->sums)
-		tmem_sys_unmap(f->sums, sums_bytes(f));
+	if (f->slots)
+		tmem_sys_unmap(f->slots, slots_bytes(f));
+	if (f->sealed)
+		tmem_sys_unmap(f->sealed, sealed_bytes(f));
+	tmem_seal_destroy(f->seal);
+	if (f->map.header)
+		tmem_swapmap_close(&f->map);
 	tmem_sys_unmap(f, f->self_bytes);
 }
 
@@ -232,14 +263,32 @@ allocate(const struct tmem_swapfile_options *options)
 	f->file_fd = options->file_fd;
 	f->map_fd = options->map_fd;
 	f->no_uring = options->no_uring;
-	f->where = map_sparse(where_bytes(f));
-	f->sums = map_sparse(sums_bytes(f));
-	if (!f->where || !f->sums) {
-		unmap_all(f);
-		return NULL;
-	}
 	tmem_lock_init(&f->lock, TMEM_RANK_SWAPFILE);
 	return f;
+}
+
+/* With the map open, whose capacity they have. */
+static int open_tables(struct tmem_swapfile *f)
+{
+	f->where = map_sparse(where_bytes(f));
+	f->slots = map_sparse(slots_bytes(f));
+	if (!f->where || !f->slots)
+		return -ENOMEM;
+	return tmem_seal_random(&f->sum_seed, sizeof(f->sum_seed));
+}
+
+static int open_seal(struct tmem_swapfile *f)
+{
+	struct tmem_seal_key key;
+	int r;
+
+	f->sealed = map_sparse(sealed_bytes(f));
+	if (!f->sealed)
+		return -ENOMEM;
+	tmem_swapmap_get_key(&f->map, &key);
+	r = tmem_seal_create(&key, &f->seal);
+	tmem_seal_wipe(&key, sizeof(key));
+	return r;
 }
 
 static void open_ring(struct tmem_swapfile *f)
@@ -257,17 +306,18 @@ int tmem_swapfile_open(const struct tmem_swapfile_options *options,
 	int r;
 
 	if (options->nr_offsets == 0 ||
-	    options->nr_offsets > UINT64_MAX / 2 / sizeof(*f->sums))
+	    options->nr_offsets > UINT64_MAX / 2 / sizeof(*f->where))
 		return -EINVAL;
 	f = allocate(options);
 	if (!f)
 		return -ENOMEM;
 	r = tmem_swapmap_open(&f->map, f->map_fd, options->user);
-	if (r == 0) {
+	if (r == 0)
 		r = set_size(f->file_fd, f->map.capacity * TMEM_PAGE_SIZE);
-		if (r < 0)
-			tmem_swapmap_close(&f->map);
-	}
+	if (r == 0)
+		r = open_tables(f);
+	if (r == 0 && !options->no_encrypt)
+		r = open_seal(f);
 	if (r < 0) {
 		unmap_all(f);
 		return r;
@@ -284,10 +334,15 @@ int tmem_swapfile_before_fork(struct tmem_swapfile *f, unsigned child_user)
 	int r;
 
 	tmem_lock_acquire(&f->lock);
-	if (f->in_flight != 0)
+	if (f->in_flight != 0) {
 		r = -EBUSY;
-	else
+	} else {
+		/* The child has no use for it. */
+		if (f->sealed)
+			tmem_sys_madvise(f->sealed, sealed_bytes(f),
+					 MADV_DONTNEED);
 		r = tmem_swapmap_share(&f->map, f->map_fd, child_user);
+	}
 	tmem_lock_release(&f->lock);
 	return r;
 }
@@ -303,6 +358,8 @@ int tmem_swapfile_reopen(struct tmem_swapfile *f, int file_fd, int map_fd,
 	f->file_fd = file_fd;
 	f->map_fd = map_fd;
 	f->collecting = false;
+	if (f->seal)
+		tmem_seal_adopt(f->seal);
 	open_ring(f);
 	return 0;
 }
@@ -315,7 +372,6 @@ static void swapfile_close(void *dev)
 		tmem_swapfile_reap(f, true);
 	tmem_ring_close(&f->ring);
 	tmem_swapmap_drop_all(&f->map);
-	tmem_swapmap_close(&f->map);
 	unmap_all(f);
 }
 
@@ -329,6 +385,15 @@ bool tmem_swapfile_is_direct(const struct tmem_swapfile *f)
 	return f->direct;
 }
 
+const char *tmem_swapfile_cipher(const struct tmem_swapfile *f)
+{
+	if (!f->seal)
+		return "none";
+	return tmem_seal_cipher(f->seal) == TMEM_CIPHER_AES256GCM
+		       ? "AES-256-GCM"
+		       : "XChaCha20-Poly1305";
+}
+
 void tmem_swapfile_for_each_mapping(const struct tmem_swapfile *f,
 				    void (*fn)(void *arg, void *start,
 					       size_t bytes),
@@ -336,7 +401,9 @@ void tmem_swapfile_for_each_mapping(const struct tmem_swapfile *f,
 {
 	fn(arg, (void *)f, f->self_bytes);
 	fn(arg, (void *)f->where, where_bytes(f));
-	fn(arg, f->sums, sums_bytes(f));
+	fn(arg, f->slots, slots_bytes(f));
+	if (f->sealed)
+		fn(arg, f->sealed, sealed_bytes(f));
 	fn(arg, f->map.header, f->map.map_bytes);
 	fn(arg, (void *)f->map.bits, f->map.bits_bytes);
 	tmem_ring_for_each_mapping(&f->ring, fn, arg);

@@ -5,10 +5,12 @@
 #ifndef TMEM_FRONTENDS_SWAPFILE_IMPL_H
 #define TMEM_FRONTENDS_SWAPFILE_IMPL_H
 
+#include <string.h>
 #include <xxhash.h>
 
 #include "base/lock.h"
 #include "base/ring.h"
+#include "base/seal.h"
 #include "frontends/swapmap.h"
 #include "tmem/swapfile.h"
 
@@ -32,6 +34,14 @@ struct tmem_swapfile_entry {
 	bool discarded;
 };
 
+/* What this process knows of a page at rest, by slot. */
+struct tmem_swapfile_slot {
+	uint64_t sum;	 /* of the page */
+	uint64_t number; /* makes the nonce */
+	uint8_t tag[TMEM_SEAL_TAG_BYTES];
+};
+_Static_assert(sizeof(struct tmem_swapfile_slot) == 32, "a page's overhead");
+
 struct tmem_swapfile {
 	/* Constant. */
 	size_t self_bytes;
@@ -39,7 +49,10 @@ struct tmem_swapfile {
 	unsigned max_run;
 	uint64_t nr_offsets;
 	_Atomic uint32_t *where;
-	uint64_t *sums;
+	struct tmem_swapfile_slot *slots;
+	struct tmem_seal *seal; /* NULL: not encrypted */
+	char *sealed;		/* a page for each entry */
+	uint64_t sum_seed;
 	struct tmem_swapfile_entry *entries;
 	struct iovec *iov; /* one for each entry */
 	int file_fd;
@@ -63,9 +76,26 @@ struct tmem_swapfile {
 	bool ring_broken;
 };
 
-static inline uint64_t tmem_swapfile_sum(const void *page)
+static inline uint64_t tmem_swapfile_sum(const struct tmem_swapfile *file,
+					 const void *page)
 {
-	return XXH3_64bits(page, TMEM_PAGE_SIZE);
+	return XXH3_64bits_withSeed(page, TMEM_PAGE_SIZE, file->sum_seed);
+}
+
+/* A text of one page; the slot's number is in `ad`, the caller's. */
+static inline struct tmem_seal_text tmem_swapfile_text(uint64_t number,
+						       const uint32_t *ad,
+						       const void *from,
+						       void *to)
+{
+	struct tmem_seal_text text = { .ad = ad,
+				       .ad_bytes = sizeof(*ad),
+				       .from = from,
+				       .to = to,
+				       .bytes = TMEM_PAGE_SIZE };
+
+	memcpy(text.nonce, &number, sizeof(number));
+	return text;
 }
 
 /* The members of tmem_swapdev_ops that swapfile_write.c has. */

@@ -54,12 +54,20 @@ static bool forget_locked(struct tmem_swapfile *f, uint64_t offset)
 	return true;
 }
 
+/* What goes to the disk. */
+static void *page_of(const struct tmem_swapfile *f,
+		     const struct tmem_swapfile_entry *e)
+{
+	return f->seal ? f->sealed + (e - f->entries) * TMEM_PAGE_SIZE
+		       : e->request->page;
+}
+
 /* One page, synchronously: 0 or -errno. */
 static int write_one(struct tmem_swapfile *f,
 		     const struct tmem_swapfile_entry *e)
 {
 	for (unsigned shorts = 0; shorts < 2;) {
-		long r = tmem_sys(SYS_pwrite64, f->file_fd, e->request->page,
+		long r = tmem_sys(SYS_pwrite64, f->file_fd, page_of(f, e),
 				  TMEM_PAGE_SIZE,
 				  (uint64_t)e->slot * TMEM_PAGE_SIZE);
 
@@ -126,7 +134,7 @@ static unsigned take_run_locked(struct tmem_swapfile *f, unsigned *ret_index)
 		if (e->discarded || e->slot != f->entries[index].slot + nr)
 			break;
 		e->state = TMEM_ENTRY_WRITING;
-		f->iov[index + nr].iov_base = e->request->page;
+		f->iov[index + nr].iov_base = page_of(f, e);
 		f->iov[index + nr].iov_len = TMEM_PAGE_SIZE;
 		nr++;
 		f->queued++;
@@ -158,6 +166,23 @@ static bool submit_locked(struct tmem_swapfile *f, unsigned index, unsigned nr)
 	return false;
 }
 
+/* Each page once: a nonce is for one text. */
+static void seal_run(struct tmem_swapfile *f, unsigned index, unsigned nr)
+{
+	uint64_t number = tmem_swapmap_draw_numbers(&f->map, nr);
+
+	for (unsigned i = index; i < index + nr; i++) {
+		struct tmem_swapfile_entry *e = &f->entries[i];
+		struct tmem_swapfile_slot *s = &f->slots[e->slot];
+		struct tmem_seal_text text;
+
+		s->number = number++;
+		text = tmem_swapfile_text(s->number, &e->slot, e->request->page,
+					  page_of(f, e));
+		tmem_seal_encrypt(f->seal, &text, s->tag);
+	}
+}
+
 static void write_run(struct tmem_swapfile *f, unsigned index, unsigned nr)
 {
 	long r = tmem_sys(SYS_pwritev, f->file_fd, &f->iov[index], nr,
@@ -178,22 +203,29 @@ void tmem_swapfile_flush(void *dev)
 	unsigned index, nr;
 
 	for (;;) {
-		bool taken;
+		bool submitted, is_watched;
 
 		tmem_lock_acquire(&f->lock);
-		do {
-			nr = take_run_locked(f, &index);
-			taken = nr != 0 && submit_locked(f, index, nr);
-		} while (taken);
+		nr = take_run_locked(f, &index);
 		tmem_lock_release(&f->lock);
 		if (nr == 0)
 			return;
-		write_run(f, index, nr);
+		if (f->seal)
+			seal_run(f, index, nr);
+		tmem_lock_acquire(&f->lock);
+		submitted = submit_locked(f, index, nr);
+		/* Who collects may sleep, having seen nothing in the ring. */
+		is_watched = f->collecting && f->nr_ring == 1;
+		tmem_lock_release(&f->lock);
+		if (!submitted)
+			write_run(f, index, nr);
+		else if (is_watched)
+			wake_all(f);
 	}
 }
 
 static int write_locked(struct tmem_swapfile *f,
-			struct tmem_swapdev_request *request)
+			struct tmem_swapdev_request *request, uint64_t sum)
 	TMEM_REQUIRES(&f->lock)
 {
 	uint32_t index = f->head & (f->depth - 1);
@@ -206,6 +238,7 @@ static int write_locked(struct tmem_swapfile *f,
 	r = tmem_swapmap_alloc(&f->map, &e->slot);
 	if (r < 0)
 		return r;
+	f->slots[e->slot].sum = sum;
 	e->request = request;
 	e->offset = request->offset;
 	e->result = 0;
@@ -223,15 +256,15 @@ static int write_locked(struct tmem_swapfile *f,
 int tmem_swapfile_write(void *dev, struct tmem_swapdev_request *request)
 {
 	struct tmem_swapfile *f = dev;
+	uint64_t sum;
 	bool ready;
 	int r;
 
 	if (request->offset >= f->nr_offsets)
 		return -EINVAL;
+	sum = tmem_swapfile_sum(f, request->page);
 	tmem_lock_acquire(&f->lock);
-	r = write_locked(f, request);
-	if (r == 0)
-		f->sums[request->offset] = tmem_swapfile_sum(request->page);
+	r = write_locked(f, request, sum);
 	ready = f->ring.up && !f->ring_broken &&
 		f->head - f->queued >= f->max_run;
 	tmem_lock_release(&f->lock);

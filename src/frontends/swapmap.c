@@ -32,6 +32,12 @@
  * below the high-water mark are in use, else one above it: the file stays
  * near what is used at the peak.
  *
+ * The header's page has the key that the file's pages are sealed with, drawn
+ * when the map is made, and the counter that their nonces come from.  All
+ * processes of a tree have both: what one gets of the counter no other gets,
+ * whatever was forked or killed when.  No mapping of it is dumped; the header
+ * is locked in RAM, if we are allowed.
+ *
  * Invariants (M1 and M2 while no user is in an operation):
  *  M1 A slot's references are as many as users' bits for it, or more: a user
  *     killed between two steps of freeing one of several leaves one behind.
@@ -49,13 +55,15 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/seal.h"
 #include "base/sys.h"
 #include "tmem/swapfile.h"
 
 #define MAGIC 0x70616d70617773ull /* "swapmap" */
 
 enum {
-	VERSION = 1,
+	VERSION = 2,
+	KEY_OFFSET = 2048,		  /* in the header's page */
 	BLOCK_SLOTS = TMEM_PAGE_SIZE * 8, /* their bits fill a page */
 	CHUNK = TMEM_SWAPMAP_CHUNK,
 	NOBODY = TMEM_SWAPMAP_NOBODY,
@@ -76,6 +84,7 @@ struct tmem_swapmap_header {
 	_Atomic uint64_t used_pages;
 	_Atomic uint64_t high_chunks; /* chunks ever allocated from */
 	_Atomic uint64_t cursor;      /* where the next search starts */
+	_Atomic uint64_t numbers;     /* drawn so far */
 };
 
 _Static_assert(offsetof(struct tmem_swapmap_header, used_pages) == 64,
@@ -127,7 +136,40 @@ static void *map_shared(int fd, uint64_t offset, size_t bytes)
 		return NULL;
 	}
 	tmem_sys_madvise(start, bytes, MADV_NOHUGEPAGE);
+	tmem_sys_madvise(start, bytes, MADV_DONTDUMP);
 	return start;
+}
+
+int tmem_swapmap_set_key(int fd, const struct tmem_seal_key *key)
+{
+	long r = tmem_sys(SYS_pwrite64, fd, key, sizeof(*key), KEY_OFFSET);
+
+	if (r < 0)
+		return (int)r;
+	return r == (long)sizeof(*key) ? 0 : -EIO;
+}
+
+static int draw_key(int fd)
+{
+	struct tmem_seal_key key;
+	int r = tmem_seal_draw(&key);
+
+	if (r == 0)
+		r = tmem_swapmap_set_key(fd, &key);
+	tmem_seal_wipe(&key, sizeof(key));
+	return r;
+}
+
+void tmem_swapmap_get_key(const struct tmem_swapmap *map,
+			  struct tmem_seal_key *ret_key)
+{
+	memcpy(ret_key, (const char *)map->header + KEY_OFFSET,
+	       sizeof(*ret_key));
+}
+
+uint64_t tmem_swapmap_draw_numbers(struct tmem_swapmap *map, unsigned nr)
+{
+	return atomic_fetch_add(&map->header->numbers, nr);
 }
 
 int tmem_swapmap_create(uint64_t max_pages, unsigned max_users)
@@ -151,6 +193,8 @@ int tmem_swapmap_create(uint64_t max_pages, unsigned max_users)
 	if (r == 0)
 		r = tmem_sys(SYS_pwrite64, fd, &header, sizeof(header), 0);
 	if (r == (long)sizeof(header))
+		r = draw_key((int)fd);
+	if (r == 0)
 		r = tmem_sys(SYS_fcntl, fd, F_ADD_SEALS,
 			     F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	if (r != 0) {
@@ -221,6 +265,7 @@ int tmem_swapmap_open(struct tmem_swapmap *map, int fd, unsigned user)
 	base = map_shared(fd, 0, m.map_bytes);
 	if (!base)
 		return -ENOMEM;
+	tmem_sys(SYS_mlock, base, TMEM_PAGE_SIZE);
 	m.header = (void *)base;
 	m.full = (void *)(base + TMEM_PAGE_SIZE);
 	m.refs = (void *)(base + refs_offset(m.capacity));
@@ -254,6 +299,7 @@ int tmem_swapmap_become(struct tmem_swapmap *map, int fd, unsigned user)
 	if (!bits)
 		return -ENOMEM;
 	tmem_sys_unmap(map->bits, map->bits_bytes);
+	tmem_sys(SYS_mlock, map->header, TMEM_PAGE_SIZE);
 	map->bits = bits;
 	map->user = user;
 	/* The parent goes on in its chunk: begin another. */

@@ -19,6 +19,7 @@ enum {
 	TMEM_SWAPMAP_NOBODY = 0x3fff /* a user number that refers to nothing */
 };
 
+struct tmem_seal_key;
 struct tmem_swapmap_header;
 
 struct tmem_swapmap {
@@ -40,6 +41,16 @@ int tmem_swapmap_open(struct tmem_swapmap *map, int fd, unsigned user);
 void tmem_swapmap_close(struct tmem_swapmap *map);
 /* After a fork: the mapping goes on, for another user.  0 or -errno. */
 int tmem_swapmap_become(struct tmem_swapmap *map, int fd, unsigned user);
+
+/* The key of the file's pages: secret.  And another one, for tests. */
+void tmem_swapmap_get_key(const struct tmem_swapmap *map,
+			  struct tmem_seal_key *ret_key);
+int tmem_swapmap_set_key(int fd, const struct tmem_seal_key *key);
+/*
+ * The first of `nr` numbers that nobody has had, nor will, as long as the map
+ * lives: for nonces.
+ */
+uint64_t tmem_swapmap_draw_numbers(struct tmem_swapmap *map, unsigned nr);
 
 /* A free slot in *ret_slot, for a write that is about to begin, or -ENOSPC. */
 int tmem_swapmap_alloc(struct tmem_swapmap *map, uint32_t *ret_slot);

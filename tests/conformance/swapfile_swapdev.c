@@ -7,6 +7,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "base/seal.h"
+#include "frontends/swapmap.h"
 #include "fstest.h"
 #include "testdev.h"
 #include "testfile.h"
@@ -24,6 +26,8 @@ struct way {
 	int (*file)(void);
 	bool no_uring;
 	bool no_direct;
+	enum tmem_cipher cipher; /* 0: the best there is */
+	bool no_encrypt;
 };
 
 static const struct way *way;
@@ -548,8 +552,12 @@ static struct tmem_swapdev open_swapfile(const struct way *w)
 		.nr_offsets = OFFSETS,
 		.no_uring = w->no_uring,
 		.no_direct = w->no_direct,
+		.no_encrypt = w->no_encrypt,
 	};
+	struct tmem_seal_key key = { .cipher = w->cipher };
 
+	if (w->cipher != TMEM_CIPHER_NONE)
+		CHECK_EQ(tmem_swapmap_set_key(map_fd, &key), 0);
 	CHECK_EQ(tmem_swapfile_open(&options, &file), 0);
 	was_uring = tmem_swapfile_is_uring(file);
 	was_direct = tmem_swapfile_is_direct(file);
@@ -574,6 +582,10 @@ static const struct way ways[] = {
 	{ "tmpfs, io_uring", open_swapfile, testfile_ram, false, false },
 	{ "tmpfs, pwrite", open_swapfile, testfile_ram, true, false },
 	{ "loop device, io_uring", open_swapfile, loop_device, false, false },
+	{ "tmpfs, XChaCha20", open_swapfile, testfile_ram, false, false,
+	  TMEM_CIPHER_XCHACHA20POLY1305, false },
+	{ "tmpfs, not encrypted", open_swapfile, testfile_ram, false, false,
+	  TMEM_CIPHER_NONE, true },
 };
 
 static void (*const tests[])(void) = {

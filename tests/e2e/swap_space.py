@@ -6,7 +6,8 @@ usage: swap_space.py --tmem PATH
 
 A program fills memory with noise, which goes to the swap file as no codec
 makes it smaller, frees it, and waits.  What the file holds on disk must grow
-and then fall, while the program still runs.
+and then fall, while the program still runs; and words that every page had
+must not be in it.
 """
 import argparse
 import os
@@ -16,11 +17,13 @@ import tempfile
 import time
 
 MIB = 1 << 20
-PROGRAM = """
+WORDS = b"words that every page has"
+PROGRAM = f"""
 import mmap, os, sys
+WORDS = {WORDS!r}
 m = mmap.mmap(-1, 256 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-for i in range(256):
-    m[i << 20:(i + 1) << 20] = os.urandom(1 << 20)
+for i in range(256 * 256):
+    m[i << 12:(i + 1) << 12] = WORDS + os.urandom(4096 - len(WORDS))
 print("full", flush=True)
 sys.stdin.readline()
 m.close()
@@ -42,13 +45,28 @@ def keeper_of(pid):
     return None
 
 
-def file_bytes(keeper, folder):
-    """What the nameless file in `folder` has on disk."""
+def swap_file(keeper, folder):
+    """The nameless file in `folder`."""
     for name in os.listdir(f"/proc/{keeper}/fd"):
         path = f"/proc/{keeper}/fd/{name}"
         if os.readlink(path).startswith(folder):
-            return os.stat(path).st_blocks * 512
+            return path
     sys.exit("the keeper has no swap file in " + folder)
+
+
+def file_bytes(keeper, folder):
+    return os.stat(swap_file(keeper, folder)).st_blocks * 512
+
+
+def count_words(keeper, folder):
+    """How many pages of what is on disk have the words."""
+    n = 0
+    with open(swap_file(keeper, folder), "rb") as f:
+        chunk = f.read(MIB)
+        while chunk:
+            n += chunk.count(WORDS)
+            chunk = f.read(MIB)
+    return n
 
 
 def wait_until(what, seconds, is_true):
@@ -74,6 +92,7 @@ def main():
             assert child.stdout.readline() == b"full\n"
             wait_until("150 MiB on disk", 10, lambda: file_bytes(
                 keeper, folder) > 150 * MIB)
+            assert count_words(keeper, folder) == 0
             child.stdin.write(b"\n")
             child.stdin.flush()
             assert child.stdout.readline() == b"empty\n"

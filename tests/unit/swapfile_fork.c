@@ -437,7 +437,7 @@ static void mappings_are_listed(void)
 	struct mappings m = { f, 0, false };
 
 	tmem_swapfile_for_each_mapping(f, count_mapping, &m);
-	CHECK_EQ(m.nr, 5);
+	CHECK_EQ(m.nr, 6);
 	CHECK(m.has_file);
 	close_file(f);
 }
