@@ -36,7 +36,7 @@ static char *buffer;
 static void *open_tier(bool keep)
 {
 	struct tmem_tier_options o = { .fd = fd,
-				       .max_bytes = NR * SEG,
+				       .max_bytes = (uint64_t)NR * SEG,
 				       .keep = keep };
 	void *tier;
 
@@ -194,7 +194,7 @@ int main(int argc, char **argv)
 	for (unsigned t = 0; tmem_tiers[t]; t++) {
 		ops = tmem_tiers[t];
 		fd = testfile_disk();
-		CHECK_EQ(ftruncate(fd, NR * SEG), 0);
+		CHECK_EQ(ftruncate(fd, (off_t)NR * SEG), 0);
 		memset(shared, 0, sizeof(*shared));
 		for (unsigned i = 0; i < rounds; i++)
 			play(seed + i);

@@ -139,7 +139,7 @@ static bool play(const struct tmem_tier_ops *ops, bool no_uring)
 {
 	struct scene s = { .ops = ops, .fd = testfile_ram() };
 	struct tmem_tier_options o = { .fd = s.fd,
-				       .max_bytes = NR * SEG,
+				       .max_bytes = (uint64_t)NR * SEG,
 				       .depth = 2,
 				       .no_uring = no_uring };
 	struct tmem_seal_key key = { .cipher = 0 };

@@ -315,7 +315,9 @@ unsigned slowfs_nr_punched(struct slowfs *fs)
 	return n;
 }
 
-unsigned char *slowfs_bytes(struct slowfs *fs)
+void slowfs_get(struct slowfs *fs, uint64_t offset, void *to, size_t nr_bytes)
 {
-	return fs->bytes;
+	pthread_mutex_lock(&fs->mutex);
+	memcpy(to, fs->bytes + offset, nr_bytes);
+	pthread_mutex_unlock(&fs->mutex);
 }

@@ -8,6 +8,7 @@
 #define SLOWFS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct slowfs;
@@ -32,7 +33,7 @@ void slowfs_set(struct slowfs *fs, const struct slowfs_mood *mood);
 unsigned slowfs_nr_held(struct slowfs *fs);
 /* Holes punched so far. */
 unsigned slowfs_nr_punched(struct slowfs *fs);
-/* Its content. */
-unsigned char *slowfs_bytes(struct slowfs *fs);
+/* Copies some of its content. */
+void slowfs_get(struct slowfs *fs, uint64_t offset, void *to, size_t nr_bytes);
 
 #endif
