@@ -56,10 +56,10 @@ size_t tmem_space_bytes(const struct tmem_space *space);
 
 /* 0, or the result that the request gets at once. */
 int tmem_space_check_read(struct tmem_space *space,
-			  const struct tmem_tier_request *request);
+			  const struct tmem_tier_request *q);
 /* Claims the number; each claim is ended by one of the two below. */
 int tmem_space_claim(struct tmem_space *space,
-		     const struct tmem_tier_request *request);
+		     const struct tmem_tier_request *q);
 void tmem_space_written(struct tmem_space *space, uint32_t segment,
 			uint32_t bytes);
 void tmem_space_unwritten(struct tmem_space *space, uint32_t segment);

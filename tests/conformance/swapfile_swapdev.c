@@ -26,8 +26,8 @@ struct way {
 	int (*file)(void);
 	bool no_uring;
 	bool no_direct;
-	enum tmem_cipher cipher; /* 0: the best there is */
 	bool no_encrypt;
+	enum tmem_cipher cipher; /* 0: the best there is */
 };
 
 static const struct way *way;
@@ -582,10 +582,10 @@ static const struct way ways[] = {
 	{ "tmpfs, io_uring", open_swapfile, testfile_ram, false, false },
 	{ "tmpfs, pwrite", open_swapfile, testfile_ram, true, false },
 	{ "loop device, io_uring", open_swapfile, loop_device, false, false },
-	{ "tmpfs, XChaCha20", open_swapfile, testfile_ram, false, false,
-	  TMEM_CIPHER_XCHACHA20POLY1305, false },
+	{ "tmpfs, XChaCha20", open_swapfile, testfile_ram, false, false, false,
+	  TMEM_CIPHER_XCHACHA20POLY1305 },
 	{ "tmpfs, not encrypted", open_swapfile, testfile_ram, false, false,
-	  TMEM_CIPHER_NONE, true },
+	  true, TMEM_CIPHER_NONE },
 };
 
 static void (*const tests[])(void) = {

@@ -46,7 +46,7 @@ static void *open_tier(bool keep)
 
 static uint64_t tag_of(uint32_t number, uint32_t generation, uint32_t index)
 {
-	return ((uint64_t)generation << 20) + number * 1000 + index;
+	return ((uint64_t)generation << 20) + (uint64_t)number * 1000 + index;
 }
 
 static void fill(struct tmem_segment_writer *w)

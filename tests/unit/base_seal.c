@@ -26,7 +26,7 @@ static struct tmem_seal *seal_of(enum tmem_cipher cipher, uint8_t first)
 
 static void from_hex(const char *hex, uint8_t *bytes)
 {
-	for (unsigned i = 0; hex[2 * i]; i++) {
+	for (size_t i = 0; hex[2 * i]; i++) {
 		char byte[3] = { hex[2 * i], hex[2 * i + 1], 0 };
 
 		bytes[i] = (uint8_t)strtoul(byte, NULL, 16);

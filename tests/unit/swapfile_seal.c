@@ -120,7 +120,7 @@ static void nothing_of_a_page_is_on_the_disk(void)
 
 		for (unsigned i = 0; i < 100; i++) {
 			memset(page, 0, PAGE);
-			memcpy(page + i * 40, secret, 16);
+			memcpy(page + (size_t)i * 40, secret, 16);
 			put(f, i, page);
 			CHECK_EQ(get(f, i, back), 0);
 			CHECK(memcmp(page, back, PAGE) == 0);
