@@ -153,7 +153,8 @@ int tmem_keeper_open(struct tmem_keeper *k)
 	r = open_budget(k);
 	if (r == 0)
 		r = open_socket(k);
-	if (r == 0) {
+	k->swap_map_fd = -1; /* --swap-max 0: there is no file to map */
+	if (r == 0 && k->swap.fd >= 0) {
 		k->swap_map_fd =
 			tmem_swapmap_create(k->swap.max_pages, TMEM_TREE_SLOTS);
 		r = k->swap_map_fd < 0 ? k->swap_map_fd : 0;

@@ -19,7 +19,10 @@ enum {
 	/* How many moves may fail in one call. */
 	MOVE_FAILURES = 64,
 	/* Rounds of the clock until odd pages are tried again. */
-	FORGET_ROUNDS = 16
+	FORGET_ROUNDS = 16,
+	/* So many refused in a row, and that part of all: nothing fits. */
+	REFUSED_LEAST = 64,
+	REFUSED_PART = 8
 };
 
 /*
@@ -332,8 +335,15 @@ static void settle_locked(struct tmem_pager *pager, struct tmem_frame *f,
 			  const uint8_t *page) TMEM_REQUIRES(&pager->lock)
 {
 	f->used = false;
+	pager->refused_run =
+		f->result == OUT_REFUSED ? pager->refused_run + 1 : 0;
 	if (f->result == OUT_REFUSED && !f->gone) {
-		tmem_budget_full(pager);
+		/* Without a swap file it may be just these pages. */
+		if (pager->swapfile ||
+		    pager->refused_run >=
+			    REFUSED_LEAST +
+				    pager->table.nr_resident / REFUSED_PART)
+			tmem_budget_full(pager);
 		put_back_locked(pager, f, page);
 	}
 	if (f->gone || f->result == OUT_REFUSED || f->result == OUT_ZERO) {

@@ -271,6 +271,7 @@ void tmem_link_unclaim(struct tmem_pager *pager, int32_t slot)
 {
 	if (slot == TMEM_TREE_NO_SLOT)
 		return;
-	tmem_swapmap_reap(pager->swap_map_fd, (unsigned)slot);
+	if (pager->swap_map_fd >= 0)
+		tmem_swapmap_reap(pager->swap_map_fd, (unsigned)slot);
 	atomic_store(&pager->tree->slots[slot].state, TMEM_SLOT_FREE);
 }

@@ -217,8 +217,10 @@ struct tmem_pager {
 	uint32_t busy_leaf;		/* where busy.c goes on */
 	_Atomic uint32_t some_busy;	/* some pages are marked busy */
 	_Atomic uint32_t evict_starved; /* nothing could be evicted */
-	uint64_t starved_ns;		/* since when, or 0 */
-	uint64_t busy_next_ns;		/* when busy.c looks again */
+	uint32_t refused_run; /* pages that the store refused, one after another
+			       */
+	uint64_t starved_ns;  /* since when, or 0 */
+	uint64_t busy_next_ns; /* when busy.c looks again */
 
 	struct tmem_gate gate;
 	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */
