@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tier_bench [--dir DIR] [--segments N] [--rounds N]
+ * tier_bench [--dir DIR] [--segments N] [--rounds N] [--json]
  *
  * What a tier costs, with encryption and without, paired in one run: each
  * round measures every row once, and the figures are medians of the rounds.
@@ -40,6 +40,7 @@ static struct tmem_segment segments[MAX_SEGMENTS];
 static uint32_t record_at[MAX_RECORDS];
 static unsigned nr_records;
 static unsigned nr_segments = 64;
+static bool json;
 static uint64_t state = 1;
 
 static _Noreturn void fail(const char *what, int r)
@@ -140,16 +141,19 @@ static void bench_seal(unsigned rounds)
 			d[i] = time_seal(seal, true);
 		}
 		if (seal)
-			printf("%-20s encrypt %6.0f ns, decrypt %6.0f ns a "
-			       "page\n",
+			printf(json ? "\"%s\": {\"encrypt_ns\": %.0f, "
+				      "\"decrypt_ns\": %.0f}, "
+				    : "%-20s encrypt %6.0f ns, decrypt %6.0f "
+				      "ns a page\n",
 			       names[c], percentile(e, rounds, 0.5),
 			       percentile(d, rounds, 0.5));
 		tmem_seal_destroy(seal);
 	}
 	for (unsigned i = 0; i < rounds; i++)
 		e[i] = time_sum();
-	printf("%-20s         %6.0f ns a page\n", "XXH3-64",
-	       percentile(e, rounds, 0.5));
+	printf(json ? "\"%s\": {\"ns\": %.0f}"
+		    : "%-20s         %6.0f ns a page\n",
+	       "XXH3-64", percentile(e, rounds, 0.5));
 }
 
 static uint32_t make_segment(const struct tmem_seal *seal, uint32_t number,
@@ -308,11 +312,14 @@ static void bench_tiers(const char *dir, unsigned rounds)
 	for (unsigned i = 0; i < nr; i++) {
 		struct row *r = &rows[i];
 
-		printf("%-20s write %6.0f MiB/s, read %6.1f us (p99 %6.1f), "
-		       "in batches of %d %6.1f us\n",
+		printf(json ? ", \"%s\": {\"write_mib_s\": %.0f, "
+			      "\"read_us\": %.1f, \"read_p99_us\": %.1f, "
+			      "\"batch_read_us\": %.1f}"
+			    : "%-20s write %6.0f MiB/s, read %6.1f us (p99 "
+			      "%6.1f), in a batch %6.1f us\n",
 		       r->name, percentile(r->write, rounds, 0.5),
 		       percentile(r->read50, rounds, 0.5),
-		       percentile(r->read99, rounds, 0.5), BATCH,
+		       percentile(r->read99, rounds, 0.5),
 		       percentile(r->batch, rounds, 0.5));
 		tmem_seal_destroy(r->seal);
 	}
@@ -335,20 +342,27 @@ int main(int argc, char **argv)
 	const char *dir = "/var/tmp";
 	unsigned rounds = 5;
 
-	for (int i = 1; i < argc; i += 2) {
-		if (strcmp(argv[i], "--dir") == 0 && argv[i + 1]) {
-			dir = argv[i + 1];
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--json") == 0) {
+			json = true;
+		} else if (strcmp(argv[i], "--dir") == 0 && argv[i + 1]) {
+			dir = argv[++i];
 		} else if (strcmp(argv[i], "--segments") == 0) {
-			nr_segments = number(argv[i + 1], MAX_SEGMENTS);
+			nr_segments = number(argv[++i], MAX_SEGMENTS);
 		} else if (strcmp(argv[i], "--rounds") == 0) {
-			rounds = number(argv[i + 1], MAX_ROUNDS);
+			rounds = number(argv[++i], MAX_ROUNDS);
 		} else {
 			fprintf(stderr, "usage: tier_bench [--dir DIR] "
-					"[--segments N] [--rounds N]\n");
+					"[--segments N] [--rounds N] "
+					"[--json]\n");
 			return 2;
 		}
 	}
+	if (json)
+		printf("{");
 	bench_seal(rounds);
 	bench_tiers(dir, rounds);
+	if (json)
+		printf("}\n");
 	return 0;
 }
