@@ -388,6 +388,7 @@ static void let_front_go(struct tmem_keeper *k, unsigned nr_living)
 	pid_t pid = nr_living ? fork() : -1;
 
 	k->told = true;
+	k->others_lived = nr_living != 0;
 	if (pid <= 0)
 		say_the_end(k, nr_living);
 	if (pid == 0)
@@ -414,8 +415,8 @@ static void check_end(struct tmem_keeper *k, uint64_t now)
 	}
 	if (used || !(k->no_children || k->main_pid_fd >= 0))
 		return;
-	/* Whole now, if anybody has lived on. */
-	if (k->report_fd >= 0)
+	/* Whole now, where somebody has lived on. */
+	if (k->report_fd >= 0 && k->others_lived)
 		tmem_report_write(k, 0);
 	k->done = true;
 }

@@ -121,7 +121,8 @@ struct tmem_keeper {
 	bool main_ended;
 	bool main_status_known;
 	int main_status;
-	bool told; /* the front knows the end */
+	bool told;	   /* the front knows the end */
+	bool others_lived; /* after the program and its report */
 	bool no_children;
 	bool done;
 	uint64_t start_ns;

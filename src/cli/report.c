@@ -298,6 +298,22 @@ static void write_all(int fd, const char *text)
 	}
 }
 
+/*
+ * Over an earlier one, but never through an empty file: somebody may read it
+ * now.  A pipe or a terminal just gets it.
+ */
+static void write_over(int fd, const char *text)
+{
+	bool is_file = lseek(fd, 0, SEEK_SET) == 0;
+	int r;
+
+	write_all(fd, text);
+	if (is_file) {
+		r = ftruncate(fd, (off_t)strlen(text));
+		(void)r; /* a device has no end */
+	}
+}
+
 void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living)
 {
 	struct report r = { .nr_living = nr_living };
@@ -310,8 +326,9 @@ void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living)
 						      : make_text(&r);
 	if (!text)
 		return;
-	if (k->report_fd >= 0 && ftruncate(k->report_fd, 0) == 0)
-		lseek(k->report_fd, 0, SEEK_SET);
-	write_all(k->report_fd >= 0 ? k->report_fd : STDERR_FILENO, text);
+	if (k->report_fd >= 0)
+		write_over(k->report_fd, text);
+	else
+		write_all(STDERR_FILENO, text);
 	free(text);
 }

@@ -74,6 +74,14 @@ class Status(Case):
         self.assertEqual(status, 0)
         self.assertTrue(int(out.split()[1], 16) & 1 << signal.SIGCHLD - 1)
 
+    def test_the_report_is_whole_when_tmem_has_ended(self):
+        path = self.path("report")
+        for _ in range(30):
+            self.assertEqual(
+                self.tmem("run", "-m", "64M", "--report", "json",
+                          "--report-file", path, "--", "true")[0], 0)
+            self.assertEqual(json.loads(read_file(path))["exit_status"], 0)
+
     def test_a_missing_interpreter_is_not_found(self):
         path = self.path("script")
         with open(path, "w", encoding="utf-8") as f:
