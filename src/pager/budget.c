@@ -44,7 +44,8 @@ enum {
 #define CPU_CLOCK_OF(pid) ((~(pid) << 3) | 2)
 /* How fast one CPU touches new memory: 2.7 GB/s measured, with room. */
 #define GROW_PAGES_PER_MS 1024ull
-#define TICK_MIN_NS	  (1 * NS_PER_MS)
+#define TICK_MIN_NS	  (NS_PER_MS / 2)
+#define TICK_OVER_NS	  (1 * NS_PER_MS)
 #define TICK_IDLE_NS	  (2 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
@@ -319,7 +320,7 @@ static uint64_t next_tick(const struct tmem_pager *pager, int64_t headroom)
 	uint64_t ns = TICK_MAX_NS;
 
 	if (headroom < 0)
-		return TICK_MIN_NS;
+		return TICK_OVER_NS;
 	ns = (uint64_t)headroom * NS_PER_MS /
 	     (GROW_PAGES_PER_MS * pager->nr_handlers);
 	if (ns < TICK_MIN_NS)

