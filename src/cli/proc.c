@@ -70,6 +70,13 @@ int tmem_proc_read(pid_t pid, struct tmem_proc *ret_proc)
 	return 0;
 }
 
+bool tmem_proc_is_alive(pid_t pid)
+{
+	struct tmem_proc p;
+
+	return tmem_proc_read(pid, &p) == 0 && p.state != 'Z' && p.state != 'X';
+}
+
 bool tmem_proc_descends(pid_t pid, pid_t ancestor)
 {
 	struct tmem_proc p;

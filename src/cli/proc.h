@@ -19,6 +19,8 @@ struct tmem_proc {
 
 /* 0 or -errno. */
 int tmem_proc_read(pid_t pid, struct tmem_proc *ret_proc);
+/* False once it has ended, reaped or not. */
+bool tmem_proc_is_alive(pid_t pid);
 /* Is `ancestor` pid itself, its parent, or a parent's parent...? */
 bool tmem_proc_descends(pid_t pid, pid_t ancestor);
 /*

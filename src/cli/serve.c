@@ -267,13 +267,14 @@ static int take_uffd(struct tmem_keeper *k, unsigned conn,
 static void not_paged(struct tmem_keeper *k, const struct tmem_keeper_conn *c,
 		      const struct tmem_tree_message *m)
 {
-	struct tmem_proc proc;
 	pid_t pid = c->pid;
 
-	/* A sender that has ended cannot be asked for its parents. */
-	if (!is_user_ok(k, c) ||
-	    (tmem_proc_read(pid, &proc) == 0 && proc.state != 'Z' &&
-	     !is_of_tree(k, pid) && k->main_pid_fd < 0))
+	/*
+	 * A sender that has ended cannot be asked for its parents.  It may
+	 * end while it is asked, so whether it lives is looked at last.
+	 */
+	if (!is_user_ok(k, c) || (!is_of_tree(k, pid) && k->main_pid_fd < 0 &&
+				  tmem_proc_is_alive(pid)))
 		return;
 	if (m->pid > 0)
 		pid = tmem_proc_translate(m->pid, c->pid);

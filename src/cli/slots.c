@@ -239,7 +239,6 @@ static void sweep_claim(struct tmem_keeper *k, int slot, uint64_t now)
 	struct tmem_keeper_slot *s = &k->slots[slot];
 	struct tmem_tree_slot *t = &k->tree->slots[slot];
 	uint32_t expected = TMEM_SLOT_CLAIMED;
-	struct tmem_proc proc;
 	pid_t pid = atomic_load(&t->pid);
 
 	if (!s->since_ns) {
@@ -251,7 +250,7 @@ static void sweep_claim(struct tmem_keeper *k, int slot, uint64_t now)
 	    !(k->no_children && k->main_pid_fd < 0))
 		return;
 	/* A child that is stopped before its HELLO may come yet. */
-	if (pid > 0 && tmem_proc_read(pid, &proc) == 0 && proc.state != 'Z')
+	if (pid > 0 && tmem_proc_is_alive(pid))
 		return;
 	if (atomic_compare_exchange_strong(&t->state, &expected,
 					   TMEM_SLOT_DEAD))
