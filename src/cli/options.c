@@ -5,15 +5,15 @@
  */
 #include "cli/options.h"
 
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/size.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <string.h>
 
 enum option_id {
-	OPTION_NONE = 0x1000, /* above every letter */
+	OPTION_NONE = TMEM_ARGS_LONG,
 #define OPTION(name, letter, long_name, argument, text) OPTION_##name,
 #include "options.def"
 #undef OPTION
@@ -40,27 +40,9 @@ static const struct {
 #undef OPTION
 };
 
-static int parse_size_option(const char *option, const char *text,
-			     uint64_t *ret_bytes)
-{
-	int r = tmem_size_parse(text, ret_bytes);
-
-	if (r == -ERANGE)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "%s %s: larger than any memory; write "
-				     "for example 512M or 1.5G",
-				     option, text);
-	if (r < 0)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "%s %s: not a size; write for example "
-				     "512M, 1.5G or a number of bytes",
-				     option, text);
-	return 0;
-}
-
 static int parse_memory(const char *text, struct tmem_run_options *o)
 {
-	int r = parse_size_option("-m", text, &o->limit_bytes);
+	int r = tmem_args_size("-m", text, &o->limit_bytes);
 
 	if (r)
 		return r;
@@ -107,7 +89,7 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 		break;
 	case OPTION_SWAP_MAX:
 		o->swap_max_given = true;
-		return parse_size_option("--swap-max", arg, &o->swap_max_bytes);
+		return tmem_args_size("--swap-max", arg, &o->swap_max_bytes);
 	case OPTION_ON_FULL:
 		r = parse_choice("--on-full", arg, full, &choice);
 		o->on_full = (enum tmem_on_full)choice;
@@ -148,22 +130,6 @@ static int from_letter(int c)
 	return c;
 }
 
-static int fail_option(int c, char **argv)
-{
-	const char *where = argv[optind - 1];
-	const char *what = c == ':' ? "needs an argument" : "unknown option";
-	char letter[3] = { '-', (char)optopt, '\0' };
-
-	if (c == '?' && optopt >= OPTION_NONE)
-		what = "takes no argument";
-	/* In a cluster of letters only getopt knows which one it was. */
-	if (strncmp(where, "--", 2) != 0 && optopt > 0 && optopt < OPTION_NONE)
-		where = letter;
-	return tmem_cli_fail(TMEM_EXIT_FAIL,
-			     "%s: %s; `tmem run --help' lists the options",
-			     where, what);
-}
-
 int tmem_options_parse(int argc, char **argv, struct tmem_run_options *ret)
 {
 	struct tmem_run_options o = { .swap_dir = "/var/tmp" };
@@ -176,7 +142,7 @@ int tmem_options_parse(int argc, char **argv, struct tmem_run_options *ret)
 		if (c == -1)
 			break;
 		if (c == '?' || c == ':')
-			return fail_option(c, argv);
+			return tmem_args_fail("run", c, argv);
 		r = parse_one(from_letter(c), optarg, &o);
 		if (r)
 			return r;

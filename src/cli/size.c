@@ -91,6 +91,26 @@ void tmem_size_format(uint64_t bytes, char *buf, size_t buf_bytes)
 		 units[unit]);
 }
 
+int tmem_number_parse(const char *text, uint64_t min, uint64_t max,
+		      uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	if (!is_digit(*text))
+		return -EINVAL;
+	for (; is_digit(*text); text++)
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*text - '0'),
+					   &value))
+			return -ERANGE;
+	if (*text)
+		return -EINVAL;
+	if (value < min || value > max)
+		return -ERANGE;
+	*ret_value = value;
+	return 0;
+}
+
 /* Up to four digits; 0 if there is none or too many. */
 static const char *parse_number(const char *text, unsigned *ret_value)
 {

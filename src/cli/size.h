@@ -14,6 +14,9 @@
 int tmem_size_parse(const char *text, uint64_t *ret_bytes);
 /* "1.5 GiB": three digits at the most before the point, one after. */
 void tmem_size_format(uint64_t bytes, char *buf, size_t buf_bytes);
+/* Digits only, of a value from min to max.  0, -EINVAL or -ERANGE. */
+int tmem_number_parse(const char *text, uint64_t min, uint64_t max,
+		      uint64_t *ret_value);
 /* "10/30": percent 1..100 and seconds 1..3600.  0 or -EINVAL. */
 int tmem_stall_parse(const char *text, unsigned *ret_percent,
 		     unsigned *ret_seconds);

@@ -99,8 +99,29 @@ static void stall_bounds(void)
 			    -EINVAL);
 }
 
+static void numbers_within_bounds(void)
+{
+	static const char *const bad[] = { "",	 " 1", "1 ", "-1",
+					   "+1", "1k", "0x1" };
+	static const char *const out[] = { "0", "2", "11", "100000",
+					   "18446744073709551616" };
+	uint64_t value = 77;
+	size_t i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		TMEM_ASSERT(tmem_number_parse(bad[i], 0, 10, &value) ==
+			    -EINVAL);
+	for (i = 0; i < sizeof(out) / sizeof(*out); i++)
+		TMEM_ASSERT(tmem_number_parse(out[i], 3, 10, &value) ==
+			    -ERANGE);
+	TMEM_ASSERT(value == 77);
+	TMEM_ASSERT(!tmem_number_parse("010", 3, 10, &value) && value == 10);
+	TMEM_ASSERT(!tmem_number_parse("3", 3, 10, &value) && value == 3);
+}
+
 int main(void)
 {
+	numbers_within_bounds();
 	sizes_that_people_write();
 	sizes_that_mean_nothing();
 	sizes_beyond_64_bits();
