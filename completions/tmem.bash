@@ -60,12 +60,40 @@ _tmem_run() {
 	esac
 }
 
+# Processes that could be looked at.
+_tmem_pids() {
+	local pid
+	for pid in /proc/[1-9]*; do
+		printf '%s\n' "${pid#/proc/}"
+	done
+}
+
+_tmem_bench() {
+	local cur=$1 prev=$2
+	case $prev in
+	--corpus)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		;;
+	--pid)
+		mapfile -t COMPREPLY < <(compgen -W "$(_tmem_pids)" -- "$cur")
+		;;
+	--limit)
+		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		;;
+	--pages | --threads | --rounds) ;;
+	*)
+		mapfile -t COMPREPLY < <(compgen -W '--corpus --pid --pages
+			--threads --rounds --limit --json --help' -- "$cur")
+		;;
+	esac
+}
+
 _tmem() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W \
-			'run doctor help --help --version' -- "$cur")
+			'run doctor bench help --help --version' -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -79,8 +107,11 @@ _tmem() {
 			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
 		fi
 		;;
+	bench)
+		_tmem_bench "$cur" "$prev"
+		;;
 	help)
-		mapfile -t COMPREPLY < <(compgen -W 'run doctor' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'run doctor bench' -- "$cur")
 		;;
 	esac
 }
