@@ -88,12 +88,33 @@ _tmem_bench() {
 	esac
 }
 
+_tmem_estimate() {
+	local cur=$1 prev=$2
+	case $prev in
+	--corpus)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		;;
+	-m | --memory)
+		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		;;
+	--pages | --seconds) ;;
+	*)
+		if [[ $cur == -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W '--corpus -m --memory
+				--pages --track --seconds --json --help' -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -W "$(_tmem_pids)" -- "$cur")
+		fi
+		;;
+	esac
+}
+
 _tmem() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W \
-			'run doctor bench help --help --version' -- "$cur")
+			'run doctor estimate bench help --help --version' -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -110,8 +131,11 @@ _tmem() {
 	bench)
 		_tmem_bench "$cur" "$prev"
 		;;
+	estimate)
+		_tmem_estimate "$cur" "$prev"
+		;;
 	help)
-		mapfile -t COMPREPLY < <(compgen -W 'run doctor bench' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'run doctor estimate bench' -- "$cur")
 		;;
 	esac
 }

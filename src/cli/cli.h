@@ -23,5 +23,6 @@ void tmem_cli_warn(const char *format, ...)
 int tmem_run_main(int argc, char **argv);
 int tmem_doctor_main(int argc, char **argv);
 int tmem_bench_main(int argc, char **argv);
+int tmem_estimate_main(int argc, char **argv);
 
 #endif

@@ -15,6 +15,8 @@ static const struct {
 	{ "run", "run a program in less memory than it needs", tmem_run_main },
 	{ "doctor", "say what this kernel and this user may do",
 	  tmem_doctor_main },
+	{ "estimate", "say in how little memory a process would fit",
+	  tmem_estimate_main },
 	{ "bench", "measure what the store makes of pages", tmem_bench_main },
 };
 

@@ -174,7 +174,7 @@ class Agreement(Case):
 
     def test_every_option_is_everywhere(self):
         completion = read_file(ROOT + "/completions/tmem.bash")
-        for command in ("bench",):
+        for command in ("bench", "estimate"):
             options = self.options_of(command)
             manual = read_file(ROOT + "/man/tmem-%s.1.scd" % command)
             found = re.findall(
@@ -198,10 +198,13 @@ class Agreement(Case):
 
     def test_completion_offers_them(self):
         self.assertIn("bench", self.complete("tmem", "b"))
+        self.assertEqual(self.complete("tmem", "help", "est"), ["estimate"])
         self.assertEqual(self.complete("tmem", "bench", "--thr"),
                          ["--threads"])
+        self.assertIn("--track", self.complete("tmem", "estimate", "--"))
         self.assertIn(str(os.getpid()),
                       self.complete("tmem", "bench", "--pid", ""))
+        self.assertIn(str(os.getpid()), self.complete("tmem", "estimate", ""))
         with open(self.path("corpus"), "wb"):
             self.assertEqual(
                 self.complete("tmem", "bench", "--corpus", self.path("cor")),

@@ -17,13 +17,24 @@ for f in bin/tmem "$libdir/libtmem.so" "$libdir/libtmem-pager.so" \
 	include/tmem/stats.h include/tmem/frontswap.h \
 	include/tmem/cleancache.h include/tmem/cleancache.def \
 	include/tmem/swapfile.h share/man/man1/tmem-run.1 \
-	share/man/man1/tmem-doctor.1 share/man/man3/libtmem.3 \
-	share/man/man7/tmem.7; do
+	share/man/man1/tmem-doctor.1 share/man/man1/tmem-bench.1 \
+	share/man/man1/tmem-estimate.1 share/man/man3/libtmem.3 \
+	share/man/man7/tmem.7 share/bash-completion/completions/tmem; do
 	if [ ! -s "$root/$f" ] && [ ! -s "$root/$f.gz" ]; then
 		echo "not installed: $f"
 		exit 1
 	fi
 done
+
+# As bash loads it, and what it offers for "tmem est".
+# shellcheck disable=SC2016 # the dollars are those of the inner shell
+offered=$(bash -c 'source "$1"; COMP_WORDS=(tmem est); COMP_CWORD=1; _tmem
+	complete -p tmem >/dev/null; echo "${COMPREPLY[*]}"' bash \
+	"$root/share/bash-completion/completions/tmem")
+if [ "$offered" != estimate ]; then
+	echo "completion of \"tmem est\" offers: $offered"
+	exit 1
+fi
 
 # In a mount namespace of our own what we installed is where it belongs.  A
 # program of 60 MiB in 32: it was paged, by the pager library of libdir.
