@@ -9,8 +9,8 @@
  * nothing else.
  *
  * Made with the first ephemeral pool, four entries for each page that the limit
- * would hold raw (two for each at a ratio of two); without memory for it there
- * are no ghosts.
+ * of then would hold raw (two for each at a ratio of two); without memory for
+ * it there are no ghosts.
  */
 #ifndef TMEM_CORE_GHOST_H
 #define TMEM_CORE_GHOST_H

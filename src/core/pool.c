@@ -124,7 +124,7 @@ static bool make_queues(struct tmem_store *store, struct tmem_pool *pool)
 		atomic_store(&pool->queues, tmem_meta_alloc(&store->meta, 1));
 	if (!atomic_load(&store->ghost.nr_entries))
 		tmem_ghost_init(&store->ghost, &store->meta,
-				store->max_limit_bytes);
+				tmem_account_limit(&store->account));
 	return atomic_load(&pool->queues) != NULL;
 }
 

@@ -391,6 +391,22 @@ static void memory_comes_back_at_once_when_the_limit_shrinks(void)
 	close_store();
 }
 
+/* A small store that may grow large some day has its memory for pages. */
+static void ghosts_are_in_proportion_to_the_limit(void)
+{
+	struct tmem_store_options o = { .limit_bytes = 64 * MIB,
+					.max_limit_bytes = 1ull << 40 };
+	tmem_pool_id cache;
+	uint64_t before;
+
+	CHECK_EQ(tmem_store_open(&o, &store), 0);
+	CHECK_EQ(tmem_client_create(store, 0, &clients[0]), 0);
+	before = stats().held_bytes;
+	CHECK_EQ(create(clients[0], &ephemeral, &cache), 0);
+	CHECK(stats().held_bytes - before <= 64 * MIB / 128);
+	close_store();
+}
+
 /* Pages in use come back; a scan of others must not drive them out. */
 static void a_scan_does_not_drive_out_what_is_in_use(void)
 {
@@ -512,6 +528,7 @@ int main(void)
 	RUN(there_are_64_clients_at_a_time);
 	RUN(ephemeral_pages_make_room_for_persistent_ones);
 	RUN(memory_comes_back_at_once_when_the_limit_shrinks);
+	RUN(ghosts_are_in_proportion_to_the_limit);
 	RUN(a_scan_does_not_drive_out_what_is_in_use);
 	RUN(a_page_that_comes_back_has_proved_itself);
 	RUN(parts_come_to_the_weights);
