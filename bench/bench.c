@@ -56,19 +56,23 @@ double bench_median(double *values, unsigned nr)
 	return values[nr / 2];
 }
 
-static void make_corpus(char *path, size_t bytes, unsigned nr_pages)
+void bench_make_corpus(char *path, char *parts, unsigned nr_pages)
 {
-	char command[2048];
+	char command[2048], option[BENCH_PATH_BYTES + 16] = "";
 	int fd;
 
-	snprintf(path, bytes, "%s/tmem-corpus-XXXXXX",
+	snprintf(path, BENCH_PATH_BYTES, "%.200s/tmem-corpus-XXXXXX",
 		 getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp");
 	fd = mkstemp(path);
 	if (fd < 0)
 		bench_die(path);
 	close(fd);
-	snprintf(command, sizeof(command), "'%s' '%s' --pages %u >&2",
-		 TMEM_MAKE_CORPUS, path, nr_pages);
+	if (parts) {
+		snprintf(parts, BENCH_PATH_BYTES, "%.240s.parts", path);
+		snprintf(option, sizeof(option), "--parts '%s'", parts);
+	}
+	snprintf(command, sizeof(command), "'%s' '%s' --pages %u %s >&2",
+		 TMEM_MAKE_CORPUS, path, nr_pages, option);
 	if (system(command) != 0) {
 		unlink(path);
 		fprintf(stderr, "no corpus\n");
@@ -101,14 +105,14 @@ static void shuffle(struct bench_corpus *corpus)
 void bench_read_corpus(struct bench_corpus *corpus, const char *path,
 		       unsigned nr_pages)
 {
-	char made[256] = "";
+	char made[BENCH_PATH_BYTES] = "";
 	struct stat st;
 	size_t at = 0;
 	ssize_t n;
 	int fd;
 
 	if (!path)
-		make_corpus(made, sizeof(made), nr_pages);
+		bench_make_corpus(made, NULL, nr_pages);
 	fd = open(path ? path : made, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		bench_die(path ? path : made);

@@ -19,6 +19,14 @@ struct bench_corpus {
 /* From a file; path NULL: made on the spot, of nr_pages. */
 void bench_read_corpus(struct bench_corpus *corpus, const char *path,
 		       unsigned nr_pages);
+/*
+ * Makes a corpus file and, if parts is not NULL, one of what it is made of:
+ * "name pages" lines, in order.  The caller unlinks them.
+ */
+void bench_make_corpus(char *path, char *parts, unsigned nr_pages);
+enum {
+	BENCH_PATH_BYTES = 256
+};
 /* Seconds. */
 double bench_now(clockid_t clock);
 /* Sorts the values. */

@@ -22,13 +22,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #define ZSTD_STATIC_LINKING_ONLY
 #define ZDICT_STATIC_LINKING_ONLY
 #include <zdict.h>
 #include <zstd.h>
 
+#include "bench.h"
 #include "codecs/train.h"
 #include "tmem/tmem.h"
 
@@ -61,7 +61,7 @@ struct form {
 	double bytes;	    /* all pools */
 	double pool_bytes[MAX_POOLS];
 	double train_ms;
-	float *compress_ns, *decompress_ns; /* of each page */
+	double *compress_ns, *decompress_ns; /* of each page */
 	unsigned nr;
 };
 
@@ -76,28 +76,19 @@ struct bench {
 	bool json;
 };
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
 static void *allocate(size_t bytes)
 {
 	void *p = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
 
 	if (!p)
-		die("memory");
+		bench_die("memory");
 	memset(p, 0, bytes);
 	return p;
 }
 
 static double now_ns(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
+	return bench_now(CLOCK_MONOTONIC) * 1e9;
 }
 
 /* The forms. */
@@ -109,8 +100,8 @@ static struct form *add_form(struct bench *b, const char *name,
 
 	snprintf(f->name, sizeof(f->name), "%s", name);
 	f->codec = codec;
-	f->compress_ns = allocate(b->nr_pages * sizeof(float));
-	f->decompress_ns = allocate(b->nr_pages * sizeof(float));
+	f->compress_ns = allocate(b->nr_pages * sizeof(double));
+	f->decompress_ns = allocate(b->nr_pages * sizeof(double));
 	return f;
 }
 
@@ -136,7 +127,7 @@ static ZSTD_CCtx *context_of_level(int level)
 	ZSTD_CCtx *c = ZSTD_createCCtx();
 
 	if (!c)
-		die("ZSTD_createCCtx");
+		bench_die("ZSTD_createCCtx");
 	ZSTD_CCtx_setParameter(c, ZSTD_c_format, ZSTD_f_zstd1_magicless);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 0);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, level);
@@ -204,11 +195,11 @@ static void measure_page(const struct bench *b, struct form *f,
 	double start = now_ns();
 	unsigned n = pack(b, f, page, out);
 
-	f->compress_ns[f->nr] = (float)(now_ns() - start);
+	f->compress_ns[f->nr] = now_ns() - start;
 	if (n && f->codec) {
 		start = now_ns();
 		unpack(b, f, page, out, n);
-		f->decompress_ns[f->nr] = (float)(now_ns() - start);
+		f->decompress_ns[f->nr] = now_ns() - start;
 	}
 	f->nr++;
 	*ret_bytes += tmem_slot_bytes(n ? n : PAGE);
@@ -252,7 +243,7 @@ static void train(struct form *f, const struct pool *pool)
 	if (n >= TMEM_DICT_MIN_BYTES &&
 	    tmem_dict_build(allocate(tmem_dict_bytes((unsigned)n)), content,
 			    (unsigned)n, 1, &f->dict))
-		die("dictionary");
+		bench_die("dictionary");
 	free(content);
 	free(work);
 }
@@ -291,7 +282,7 @@ static void add_pool(struct bench *b, FILE *f, const char *name, unsigned nr)
 	pool->pages = allocate((size_t)nr * PAGE);
 	for (i = 0; i < nr; i++) {
 		if (fread(page, PAGE, 1, f) != 1)
-			die("corpus");
+			bench_die("corpus");
 		if (tmem_codec_same.compress(NULL, NULL, page, out, PAGE))
 			continue;
 		if (i % b->every == 0)
@@ -311,7 +302,7 @@ static void read_corpus(struct bench *b, const char *path, const char *parts)
 	unsigned nr;
 
 	if (!f || (parts && !p))
-		die(f ? parts : path);
+		bench_die(f ? parts : path);
 	fseek(f, 0, SEEK_END);
 	b->nr_pages = (unsigned)((size_t)ftell(f) / PAGE);
 	rewind(f);
@@ -327,35 +318,19 @@ static void read_corpus(struct bench *b, const char *path, const char *parts)
 
 static void make_corpus(struct bench *b, unsigned nr_pages)
 {
-	char path[] = "/var/tmp/tmem-corpus-XXXXXX", parts[64], command[2048];
-	int fd = mkstemp(path);
+	char path[BENCH_PATH_BYTES], parts[BENCH_PATH_BYTES];
 
-	if (fd < 0)
-		die(path);
-	close(fd);
-	snprintf(parts, sizeof(parts), "%s.parts", path);
-	snprintf(command, sizeof(command),
-		 "'%s' '%s' --pages %u --parts '%s' >&2", TMEM_MAKE_CORPUS,
-		 path, nr_pages, parts);
-	if (system(command) == 0)
-		read_corpus(b, path, parts);
+	bench_make_corpus(path, parts, nr_pages);
+	read_corpus(b, path, parts);
 	unlink(path);
 	unlink(parts);
 }
 
 /* The report. */
 
-static int compare(const void *a, const void *b)
+static double median(double *values, unsigned nr)
 {
-	float x = *(const float *)a, y = *(const float *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(float *values, unsigned nr)
-{
-	qsort(values, nr, sizeof(float), compare);
-	return nr ? (double)values[nr / 2] : 0;
+	return nr ? bench_median(values, nr) : 0;
 }
 
 static void print_text(struct bench *b)

@@ -16,7 +16,9 @@
  *
  * "S3 store" is what the store is to do (docs/decisions, 0011): lists in 64
  * shards, a ghost table, at most 16 pages moved for one evicted, small's part
- * by what is hit; in a victim cache a longer ghost.
+ * by what is hit; in a victim cache a longer ghost.  "the store itself" is the
+ * real one, with a limit such that it holds about as many pages; how many it
+ * held, in percent of that, is in the line below.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,6 +26,7 @@
 #include <string.h>
 
 #include "evict_policy.h"
+#include "evict_store.h"
 #include "evict_trace.h"
 #include "evict_weight.h"
 
@@ -138,6 +141,23 @@ static void one_policy(const struct options *o, const struct evict_trace *t,
 		  rules ? rules->name : "optimum", rates);
 }
 
+static void the_store(const struct options *o, const struct evict_trace *t,
+		      const struct evict_stream *s)
+{
+	const char *mode = s->what ? "victim" : "ordinary";
+	double rates[NR_SIZES], held[NR_SIZES], pages;
+	unsigned i;
+
+	for (i = 0; i < NR_SIZES; i++) {
+		uint32_t c = capacity(t, sizes[i]);
+
+		rates[i] = evict_store_run(s, c, &pages) * 100.0 / s->asked;
+		held[i] = pages * 100.0 / c;
+	}
+	print_row(o, t, mode, "the store itself", rates);
+	print_row(o, t, mode, "  held", held);
+}
+
 static void one_trace(const struct options *o, const struct evict_trace *t,
 		      bool as_victim)
 {
@@ -161,6 +181,7 @@ static void one_trace(const struct options *o, const struct evict_trace *t,
 		       t->footprint, t->once * 100.0 / t->footprint, s.asked);
 	for (i = 0; i < nr; i++)
 		one_policy(o, t, &s, &rules[i]);
+	the_store(o, t, &s);
 	one_policy(o, t, &s, NULL);
 	if (as_victim) {
 		free(s.keys);
