@@ -100,6 +100,8 @@ struct tmem_span {
 };
 _Static_assert(TMEM_RECORDS_PER_PAGE(sizeof(struct tmem_span)) == 7,
 	       "9.2 bytes a slot");
+_Static_assert(TMEM_RECORDS_MAX_PAGES * 7u * TMEM_SPAN_SLOTS < 1u << 31,
+	       "all spans' handles leave the top bit clear");
 
 struct tmem_shares {
 	uint64_t orphans;

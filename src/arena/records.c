@@ -40,7 +40,7 @@ static bool bare_entry_locked(struct tmem_records *records, uint32_t *ret_nr)
 	TMEM_REQUIRES(&records->lock)
 {
 	uint32_t nr = records->nr_entries;
-	uint32_t dir = nr / TMEM_RECORDS_PER_DIR;
+	struct tmem_records_entry ***top, **dir;
 
 	if (records->bare) {
 		*ret_nr = records->bare - 1;
@@ -48,13 +48,15 @@ static bool bare_entry_locked(struct tmem_records *records, uint32_t *ret_nr)
 	}
 	if (nr >= TMEM_RECORDS_MAX_PAGES)
 		return false;
-	if (!records->top)
-		records->top = tmem_meta_alloc(records->meta, 1);
-	if (!records->top)
+	top = &records->tops[nr / TMEM_RECORDS_PER_TOP];
+	if (!*top)
+		*top = tmem_meta_alloc(records->meta, 1);
+	if (!*top)
 		return false;
-	if (!records->top[dir])
-		records->top[dir] = tmem_meta_alloc(records->meta, 1);
-	if (!records->top[dir])
+	dir = &(*top)[nr / TMEM_RECORDS_PER_DIR % TMEM_RECORDS_DIRS];
+	if (!*dir)
+		*dir = tmem_meta_alloc(records->meta, 1);
+	if (!*dir)
 		return false;
 	*ret_nr = nr;
 	return true;

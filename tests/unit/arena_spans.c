@@ -156,6 +156,35 @@ static void records_keep_their_place_and_give_back(void)
 	close_arena();
 }
 
+/* Past what one top page has room for; the pages' memory is given back. */
+static void records_go_on_past_their_first_top_page(void)
+{
+	const uint32_t nr = TMEM_RECORDS_PER_TOP + 300;
+	struct tmem_records records;
+	uint32_t i, *r;
+
+	open_arena(1u << 30);
+	tmem_records_init(&records, &meta, 4096);
+	for (i = 1; i <= nr; i++) {
+		CHECK_EQ(tmem_records_alloc(&records), i);
+		r = tmem_records_get(&records, i, 4096);
+		*r = i;
+		if (i < TMEM_RECORDS_PER_TOP - 100)
+			CHECK_EQ(madvise(r, 4096, MADV_DONTNEED), 0);
+	}
+	tmem_records_check(&records);
+	for (i = TMEM_RECORDS_PER_TOP - 50; i <= nr; i++) {
+		r = tmem_records_get(&records, i, 4096);
+		CHECK_EQ(*r, i);
+	}
+	for (i = nr; i > 0; i--)
+		tmem_records_free(&records, i);
+	tmem_records_check(&records);
+	CHECK_EQ(tmem_records_alloc(&records), 1);
+	tmem_records_free(&records, 1);
+	close_arena();
+}
+
 struct held {
 	uint32_t handle;
 	unsigned length;
@@ -304,6 +333,7 @@ int main(void)
 	RUN(geometry_is_what_it_says);
 	RUN(runs_never_overlap_and_come_zeroed);
 	RUN(records_keep_their_place_and_give_back);
+	RUN(records_go_on_past_their_first_top_page);
 	RUN(slots_never_overlap);
 	RUN(frozen_spans_are_not_written);
 	RUN(shared_slots_stay_for_their_last_user);
