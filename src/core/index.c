@@ -8,6 +8,8 @@ enum {
 	PROBES = 8, /* 3 bits of an entry's tag */
 	PROBE_BITS = 3,
 	BUCKET_MASK = TMEM_SEGMENT_BUCKETS - 1,
+	WINDOW_MASK = (1 << TMEM_INDEX_WINDOW_BITS) - 1,
+	WINDOW_STEP = 4,
 	/* Merge below this, split at about 550: far enough apart. */
 	MERGE_COUNT = 256
 };
@@ -27,6 +29,21 @@ static size_t dir_of(const struct tmem_index *index, unsigned tag)
 	return tag >> (TMEM_INDEX_TAG_BITS - index->depth);
 }
 
+/* The tag's bits above the window of a segment of that depth. */
+static unsigned above(unsigned depth)
+{
+	return depth < 6 ? 0 : (depth - 2) / WINDOW_STEP * WINDOW_STEP;
+}
+
+/* What of a tag such a segment's entries have. */
+static unsigned window(unsigned tag, unsigned depth)
+{
+	unsigned below =
+		TMEM_INDEX_TAG_BITS - TMEM_INDEX_WINDOW_BITS - above(depth);
+
+	return tag >> below & WINDOW_MASK;
+}
+
 static unsigned depth_of(const struct tmem_segment *segment)
 {
 	return segment->buckets[0].depth;
@@ -37,10 +54,23 @@ static unsigned count_of(const struct tmem_segment *segment)
 	return segment->buckets[0].count;
 }
 
-/* The tag bit that tells the halves of a segment of depth `depth` apart. */
-static bool upper_half(unsigned tag, unsigned depth)
+static void set_depth(struct tmem_segment *segment, unsigned depth)
 {
-	return tag >> (TMEM_INDEX_TAG_BITS - 1 - depth) & 1;
+	unsigned b;
+
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		segment->buckets[b].depth = (uint8_t)depth;
+}
+
+/*
+ * Bit nr `depth` of the tag, which tells the halves of a segment of that depth
+ * apart; from an entry of a segment of depth `at`.
+ */
+static bool upper_half(unsigned windowed, unsigned depth, unsigned at)
+{
+	unsigned bit = TMEM_INDEX_WINDOW_BITS - 1 - (depth - above(at));
+
+	return windowed >> bit & 1;
 }
 
 /* Adds `by` to the counts of the buckets that an entry passed. */
@@ -79,7 +109,7 @@ static void clear_at(struct tmem_segment *segment, unsigned b, unsigned i)
 }
 
 /* False if the home bucket and its followers are full. */
-static bool put(struct tmem_segment *segment, unsigned home, unsigned tag,
+static bool put(struct tmem_segment *segment, unsigned home, unsigned windowed,
 		uint32_t ref)
 {
 	unsigned probe, i;
@@ -90,7 +120,8 @@ static bool put(struct tmem_segment *segment, unsigned home, unsigned tag,
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
 			if (!segment->buckets[b].refs[i]) {
 				put_at(segment, b, i,
-				       (uint16_t)(tag << PROBE_BITS | probe),
+				       (uint16_t)(windowed << PROBE_BITS |
+						  probe),
 				       ref);
 				return true;
 			}
@@ -169,10 +200,56 @@ static void move_upper_half(struct tmem_segment *from, struct tmem_segment *to)
 			struct tmem_bucket *bucket = &from->buckets[b];
 
 			if (!bucket->refs[i] ||
-			    !upper_half(bucket->tags[i] >> PROBE_BITS, depth))
+			    !upper_half(bucket->tags[i] >> PROBE_BITS, depth,
+					depth))
 				continue;
 			put_at(to, b, i, bucket->tags[i], bucket->refs[i]);
 			clear_at(from, b, i);
+		}
+}
+
+/* The window has moved down: the entries' tags anew, from their hashes. */
+static void move_window_down(const struct tmem_index *index,
+			     struct tmem_segment *segment)
+{
+	unsigned depth = depth_of(segment), b, i, k, nr;
+	uint32_t refs[TMEM_BUCKET_ENTRIES];
+	uint64_t hashes[TMEM_BUCKET_ENTRIES];
+
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++) {
+		struct tmem_bucket *bucket = &segment->buckets[b];
+
+		for (i = nr = 0; i < TMEM_BUCKET_ENTRIES; i++)
+			if (bucket->refs[i])
+				refs[nr++] = bucket->refs[i];
+		index->hashes(index->arg, refs, nr, hashes);
+		for (i = k = 0; i < TMEM_BUCKET_ENTRIES; i++) {
+			unsigned probe = bucket->tags[i] & (PROBES - 1);
+
+			if (bucket->refs[i])
+				bucket->tags[i] =
+					(uint16_t)(window(tag_of(hashes[k++]),
+							  depth)
+							   << PROBE_BITS |
+						   probe);
+		}
+	}
+}
+
+/* The window has moved up: the bits that come in are known from a tag. */
+static void move_window_up(struct tmem_segment *segment, unsigned tag)
+{
+	unsigned known = window(tag, depth_of(segment)), b, i;
+
+	known &= WINDOW_MASK & ~(WINDOW_MASK >> WINDOW_STEP);
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
+			uint16_t *tagged = &segment->buckets[b].tags[i];
+			unsigned windowed = *tagged >> PROBE_BITS;
+
+			windowed = known | windowed >> WINDOW_STEP;
+			*tagged = (uint16_t)(windowed << PROBE_BITS |
+					     (*tagged & (PROBES - 1)));
 		}
 }
 
@@ -182,7 +259,7 @@ static bool split(struct tmem_index *index, struct tmem_meta *meta,
 	unsigned depth = depth_of(segment);
 	struct tmem_segment *upper;
 
-	if (depth == TMEM_INDEX_TAG_BITS)
+	if (depth == TMEM_INDEX_MAX_DEPTH)
 		return false;
 	upper = tmem_meta_alloc(meta, 1);
 	if (!upper)
@@ -192,8 +269,12 @@ static bool split(struct tmem_index *index, struct tmem_meta *meta,
 		return false;
 	}
 	move_upper_half(segment, upper);
-	segment->buckets[0].depth = upper->buckets[0].depth =
-		(uint8_t)(depth + 1);
+	set_depth(segment, depth + 1);
+	set_depth(upper, depth + 1);
+	if (above(depth + 1) != above(depth)) {
+		move_window_down(index, segment);
+		move_window_down(index, upper);
+	}
 	if (depth + 1 == index->depth)
 		index->nr_deepest += 2;
 	point_at(index, upper, tag | 1u << (TMEM_INDEX_TAG_BITS - 1 - depth));
@@ -204,7 +285,7 @@ static bool split(struct tmem_index *index, struct tmem_meta *meta,
 static bool move_all(struct tmem_segment *from, struct tmem_segment *to,
 		     bool from_is_upper)
 {
-	unsigned depth = depth_of(to) - 1, b, i;
+	unsigned depth = depth_of(to), b, i;
 
 	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
@@ -223,7 +304,7 @@ undo:
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
 			if (to->buckets[b].refs[i] &&
 			    upper_half(to->buckets[b].tags[i] >> PROBE_BITS,
-				       depth) == from_is_upper)
+				       depth - 1, depth) == from_is_upper)
 				clear_at(to, b, i);
 	return false;
 }
@@ -246,7 +327,9 @@ static bool merge(struct tmem_index *index, struct tmem_meta *meta,
 		return false;
 	if (depth == index->depth)
 		index->nr_deepest -= 2;
-	segment->buckets[0].depth = (uint8_t)(depth - 1);
+	set_depth(segment, depth - 1);
+	if (above(depth - 1) != above(depth))
+		move_window_up(segment, tag);
 	point_at(index, segment, tag);
 	tmem_meta_free(meta, buddy, 1);
 	while (index->depth && !index->nr_deepest)
@@ -254,9 +337,10 @@ static bool merge(struct tmem_index *index, struct tmem_meta *meta,
 	return true;
 }
 
-void tmem_index_init(struct tmem_index *index)
+void tmem_index_init(struct tmem_index *index, tmem_index_hashes *hashes,
+		     void *arg)
 {
-	*index = (struct tmem_index){ 0 };
+	*index = (struct tmem_index){ .hashes = hashes, .arg = arg };
 	index->dirs = index->inline_dirs;
 }
 
@@ -278,9 +362,11 @@ uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
 		return NULL;
 	for (probe = 0; probe < PROBES; probe++) {
 		struct tmem_bucket *bucket;
-		uint16_t want = (uint16_t)(tag << PROBE_BITS | probe);
+		uint16_t want;
 
 		bucket = &segment->buckets[(home + probe) & BUCKET_MASK];
+		want = (uint16_t)(window(tag, bucket->depth) << PROBE_BITS |
+				  probe);
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
 			if (bucket->tags[i] == want && bucket->refs[i] &&
 			    match(arg, bucket->refs[i]))
@@ -289,6 +375,19 @@ uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
 			break;
 	}
 	return NULL;
+}
+
+static bool is_any(void *arg, uint32_t ref)
+{
+	(void)arg;
+	return ref != 0;
+}
+
+uint32_t tmem_index_guess(const struct tmem_index *index, uint64_t hash)
+{
+	const uint32_t *entry = tmem_index_find(index, hash, is_any, NULL);
+
+	return entry ? *entry : 0;
 }
 
 bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,
@@ -305,7 +404,8 @@ bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,
 	}
 	for (;;) {
 		segment = index->dirs[dir_of(index, tag)];
-		if (put(segment, home_of(hash), tag, ref)) {
+		if (put(segment, home_of(hash), window(tag, depth_of(segment)),
+			ref)) {
 			index->nr_entries++;
 			return true;
 		}
@@ -369,16 +469,20 @@ static void check_segment(const struct tmem_segment *segment, size_t prefix,
 			home = (b - probe) & BUCKET_MASK;
 			hash = fn(arg, bucket->refs[i]);
 			TMEM_INVARIANT("X1", home == home_of(hash));
-			TMEM_INVARIANT("X1", tag == tag_of(hash));
-			TMEM_INVARIANT("X3",
-				       tag >> (TMEM_INDEX_TAG_BITS - depth) ==
-					       prefix);
+			TMEM_INVARIANT("X1",
+				       tag == window(tag_of(hash), depth));
+			TMEM_INVARIANT(
+				"X3",
+				tag_of(hash) >> (TMEM_INDEX_TAG_BITS - depth) ==
+					prefix);
 			for (p = 0; p < probe; p++)
 				passed[(home + p) & BUCKET_MASK]++;
 			count++;
 		}
-	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++) {
 		TMEM_INVARIANT("X2", segment->buckets[b].passed == passed[b]);
+		TMEM_INVARIANT("X3", segment->buckets[b].depth == depth);
+	}
 	TMEM_INVARIANT("X3", count == count_of(segment));
 }
 

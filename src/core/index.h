@@ -4,17 +4,24 @@
  *
  * Extendible hashing.  A *segment* is one page of 64 buckets, a bucket one
  * cache line of ten entries.  A directory of 2^depth pointers, indexed by the
- * top bits of the hash's 13-bit tag, says which segment; a segment of local
+ * top bits of the hash's 21-bit tag, says which segment; a segment of local
  * depth d is pointed at by 2^(depth - d) neighbours.  A full segment splits
  * in two: one page is touched, nothing else moves.  Two buddies that are
  * nearly empty merge.  So growing and shrinking are steps of a few
  * microseconds, and the memory follows the number of entries.
  *
- * An entry is a 16-bit tag and a reference.  The tag's low 3 bits say how far
+ * An entry is 13 bits of the tag and a reference.  3 more bits say how far
  * the entry lies from its home bucket (linear probing, 8 buckets at the
  * most), so an entry tells its home bucket and its directory bits without a
  * look at what it refers to.  A bucket counts the entries that passed it by
  * because it was full: a search goes on while that is not zero.
+ *
+ * Which 13 bits: a *window* that moves down the tag by 4 bits with every
+ * fourth doubling.  The bits above it are those of the segment's place in the
+ * directory, so they are known; of those within it at least 8 tell the
+ * segment's entries apart, however many there are, and hardly any reference is
+ * looked at in vain.  (Each such look costs two misses in a large store.)  A
+ * segment whose window moves down asks for the hashes of its entries again.
  *
  * What a reference means, and whether it is the one looked for, is the
  * caller's: references with equal tags are put to its match function.
@@ -36,7 +43,9 @@
 enum {
 	TMEM_BUCKET_ENTRIES = 10,
 	TMEM_SEGMENT_BUCKETS = 64,
-	TMEM_INDEX_TAG_BITS = 13,
+	TMEM_INDEX_WINDOW_BITS = 13,
+	TMEM_INDEX_TAG_BITS = 21,
+	TMEM_INDEX_MAX_DEPTH = 13,
 	TMEM_INDEX_INLINE_DEPTH = 2
 };
 
@@ -44,7 +53,7 @@ struct tmem_bucket {
 	uint16_t tags[TMEM_BUCKET_ENTRIES];
 	uint32_t refs[TMEM_BUCKET_ENTRIES]; /* 0: free */
 	uint8_t passed;
-	uint8_t depth;	/* the segment's; in bucket 0 */
+	uint8_t depth;	/* the segment's; in each bucket */
 	uint16_t count; /* the segment's; in bucket 0 */
 };
 _Static_assert(sizeof(struct tmem_bucket) == 64, "a cache line");
@@ -54,8 +63,14 @@ struct tmem_segment {
 };
 _Static_assert(sizeof(struct tmem_segment) == 4096, "a page");
 
+/* The hashes of what nr references (of one bucket) stand for. */
+typedef void tmem_index_hashes(void *arg, const uint32_t *refs, unsigned nr,
+			       uint64_t *ret_hashes);
+
 struct tmem_index {
 	struct tmem_segment **dirs;
+	tmem_index_hashes *hashes;
+	void *arg;
 	uint32_t depth;
 	uint32_t nr_deepest;
 	uint64_t nr_entries;
@@ -64,7 +79,8 @@ struct tmem_index {
 
 typedef bool tmem_index_match(void *arg, uint32_t ref);
 
-void tmem_index_init(struct tmem_index *index);
+void tmem_index_init(struct tmem_index *index, tmem_index_hashes *hashes,
+		     void *arg);
 
 /* Where the matching reference is, to be read or overwritten; or NULL. */
 uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
@@ -72,6 +88,9 @@ uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
 
 /* The bucket where a search for that hash begins, to be prefetched. */
 const void *tmem_index_home(const struct tmem_index *index, uint64_t hash);
+
+/* The first reference that a search would ask about, unasked; 0: none. */
+uint32_t tmem_index_guess(const struct tmem_index *index, uint64_t hash);
 
 /*
  * fn(arg, ref) for each entry of one segment, the one at *pos (0 at first);

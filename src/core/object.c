@@ -60,6 +60,14 @@ static uint64_t entry_hash(uint64_t object_hash)
 	return tmem_hash_word(object_hash);
 }
 
+uint64_t tmem_object_ref_hash(const struct tmem_store *store, uint32_t ref)
+{
+	if (ref & TMEM_REF_OBJECT)
+		return entry_hash(
+			tmem_object_nr(store, ref & ~TMEM_REF_OBJECT)->hash);
+	return tmem_slot_hash(store, tmem_arena_slot(&store->arena, ref));
+}
+
 uint32_t tmem_object_find(struct tmem_store *store, struct tmem_shard *shard,
 			  uint32_t pool, const struct tmem_object_id *id)
 {

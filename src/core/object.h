@@ -9,6 +9,9 @@
 
 #include "core.h"
 
+/* The hash under which the index has a reference. */
+uint64_t tmem_object_ref_hash(const struct tmem_store *store, uint32_t ref);
+
 /* The number of the object's record in that shard, or 0. */
 uint32_t tmem_object_find(struct tmem_store *store, struct tmem_shard *shard,
 			  uint32_t pool, const struct tmem_object_id *id)

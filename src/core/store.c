@@ -9,6 +9,7 @@
 #include "compact.h"
 #include "cool.h"
 #include "evict.h"
+#include "near.h"
 #include "page.h"
 #include "pool.h"
 #include "unzip.h"
@@ -23,6 +24,18 @@ static int no_pool(struct tmem_io *io, unsigned nr)
 	for (i = 0; i < nr; i++)
 		io[i].result = -ENOENT;
 	return -ENOENT;
+}
+
+/* Before page i of a vector: brings the next pages near, if that pays. */
+static void near_pages(const struct tmem_client *client, tmem_pool_id id,
+		       const struct tmem_io *io, unsigned nr,
+		       enum tmem_near_for what)
+{
+	if (tmem_near_pays(client->store) &&
+	    (nr > 1 || what == TMEM_NEAR_STORE))
+		tmem_near_pages(client->store, tmem_pool_number(id), io,
+				nr < TMEM_NEAR_GROUP ? nr : TMEM_NEAR_GROUP,
+				what);
 }
 
 static int pool_create(void *self, const struct tmem_pool_options *options,
@@ -51,8 +64,11 @@ static int store_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 	if (!tmem_pool_of(client, id))
 		return no_pool(io, nr);
 	scratch = tmem_scratch_acquire(client->store);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
+		if (i % TMEM_NEAR_GROUP == 0)
+			near_pages(client, id, &io[i], nr - i, TMEM_NEAR_STORE);
 		io[i].result = tmem_page_store(client, id, &io[i], scratch);
+	}
 	tmem_scratch_release(scratch);
 	return 0;
 }
@@ -65,8 +81,11 @@ static int load_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 
 	if (!tmem_pool_of(client, id))
 		return no_pool(io, nr);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
+		if (i % TMEM_NEAR_GROUP == 0)
+			near_pages(client, id, &io[i], nr - i, TMEM_NEAR_LOAD);
 		io[i].result = tmem_page_load(client, id, &io[i]);
+	}
 	return 0;
 }
 
@@ -78,8 +97,12 @@ static int invalidate_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 
 	if (!tmem_pool_of(client, id))
 		return no_pool(io, nr);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
+		if (i % TMEM_NEAR_GROUP == 0)
+			near_pages(client, id, &io[i], nr - i,
+				   TMEM_NEAR_INVALIDATE);
 		io[i].result = tmem_page_invalidate(client, id, &io[i]);
+	}
 	return 0;
 }
 
@@ -118,7 +141,8 @@ static void init(struct tmem_store *store, uint32_t nr_shards)
 		tmem_lock_init(&store->scratches[i].lock, TMEM_RANK_SCRATCH);
 	for (i = 0; i < nr_shards; i++) {
 		tmem_lock_init(&store->shards[i].lock, TMEM_RANK_SHARD);
-		tmem_index_init(&store->shards[i].index);
+		tmem_index_init(&store->shards[i].index, tmem_near_hashes,
+				store);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include <tmem/stats.h>
 
 #include "arena/map.h"
+#include "core/near.h"
 #include "fstest.h"
 
 enum {
@@ -475,6 +476,7 @@ struct storemodel *storemodel_open(const struct storemodel_options *options)
 	int r;
 
 	CHECK(m != NULL);
+	tmem_near_from_bytes = 0; /* as large stores do it */
 	m->o = *options;
 	m->pages = aligned_alloc(PAGE, VECTOR_BYTES);
 	CHECK(m->pages != NULL);

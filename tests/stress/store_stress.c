@@ -9,7 +9,7 @@
  * share some others, whose pages say which key they belong to.  Meanwhile one
  * thread creates, clones and destroys pools, changes the limit, reads the
  * statistics, joins and leaves the ephemeral pool that all use as a cache,
- *checks the invariants and does what a fork does to a store.
+ * checks the invariants and does what a fork does to a store.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,10 +18,12 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "core/near.h"
 #include "fstest.h"
 
 enum {
 	WORKERS = 3,
+	VECTOR = 20,
 	KEYS = 256,
 	SHARED_KEYS = 64,
 	LIMIT = 4 << 20
@@ -115,6 +117,25 @@ static void own_key(struct worker *w, char *page)
 	}
 }
 
+static void load_own_keys(struct worker *w)
+{
+	_Alignas(8) char pages[VECTOR][PAGE];
+	unsigned first = (unsigned)rng_below(&w->rng, KEYS - VECTOR), i;
+	struct tmem_io io[VECTOR];
+
+	for (i = 0; i < VECTOR; i++)
+		io[i] = io_of(w->nr, first + i, pages[i]);
+	backend.ops->load(backend.self, pool, io, VECTOR);
+	for (i = 0; i < VECTOR; i++) {
+		uint64_t tag = w->tags[first + i];
+
+		CHECK_EQ(io[i].result, tag ? 0 : TMEM_MISS);
+		if (tag)
+			check_page(pages[i],
+				   (uint64_t)w->nr << 32 | (first + i), tag);
+	}
+}
+
 static void shared_key(struct worker *w, char *page)
 {
 	unsigned key = (unsigned)rng_below(&w->rng, SHARED_KEYS);
@@ -176,6 +197,8 @@ static void *work(void *arg)
 
 	for (i = 0; i < w->rounds; i++) {
 		own_key(w, page);
+		if (i % VECTOR == 0)
+			load_own_keys(w);
 		shared_key(w, page);
 		cached_key(w, page);
 	}
@@ -291,6 +314,7 @@ int main(int argc, char **argv)
 	struct rng rng = { seed_from(argc, argv, 2) };
 	unsigned i;
 
+	tmem_near_from_bytes = 0; /* as large stores do it */
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	backend = tmem_store_backend(store);
 	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);

@@ -6,13 +6,30 @@
 #include "fstest.h"
 
 enum {
-	REFS = 60000
+	REFS = 60000,
+	MANY = 700000 /* its window moves twice */
 };
 
 static struct tmem_account account;
 static struct tmem_meta meta;
 static struct tmem_index table;
-static uint64_t hashes[REFS + 1]; /* of each reference; 0: not there */
+static uint64_t hashes[MANY + 1]; /* of each reference; 0: not there */
+
+static uint64_t hash_of(void *arg, uint32_t ref)
+{
+	(void)arg;
+	CHECK(hashes[ref]);
+	return hashes[ref];
+}
+
+static void hashes_of(void *arg, const uint32_t *refs, unsigned nr,
+		      uint64_t *ret_hashes)
+{
+	unsigned i;
+
+	for (i = 0; i < nr; i++)
+		ret_hashes[i] = hash_of(arg, refs[i]);
+}
 
 static void open_index(uint64_t limit_bytes)
 {
@@ -20,7 +37,7 @@ static void open_index(uint64_t limit_bytes)
 	memset(hashes, 0, sizeof(hashes));
 	account.limit_bytes = limit_bytes;
 	tmem_meta_init(&meta, &account);
-	tmem_index_init(&table);
+	tmem_index_init(&table, hashes_of, NULL);
 }
 
 static void close_index(void)
@@ -28,16 +45,12 @@ static void close_index(void)
 	tmem_meta_fini(&meta);
 }
 
+static uint64_t nr_asked;
+
 static bool is_it(void *arg, uint32_t ref)
 {
+	nr_asked++;
 	return hashes[ref] == *(uint64_t *)arg;
-}
-
-static uint64_t hash_of(void *arg, uint32_t ref)
-{
-	(void)arg;
-	CHECK(hashes[ref]);
-	return hashes[ref];
 }
 
 static void check(uint64_t nr)
@@ -114,6 +127,36 @@ static void its_memory_follows_the_number_of_entries(void)
 	close_index();
 }
 
+/* A look at a reference costs misses: few are looked at in vain. */
+static void many_entries_are_told_apart(void)
+{
+	uint32_t ref, *at;
+
+	open_index(64u << 20);
+	for (ref = 1; ref <= MANY; ref++) {
+		hashes[ref] = tmem_hash_word(ref);
+		CHECK(tmem_index_insert(&table, &meta, hashes[ref], ref));
+	}
+	check(MANY);
+	CHECK(table.depth >= 10);
+	nr_asked = 0;
+	for (ref = 1; ref <= MANY; ref++) {
+		at = tmem_index_find(&table, hashes[ref], is_it, &hashes[ref]);
+		CHECK(at && *at == ref);
+	}
+	fprintf(stderr, "    depth %u, %.3f looks an entry\n", table.depth,
+		(double)nr_asked / MANY);
+	CHECK(nr_asked < MANY + MANY / 50);
+	for (ref = MANY; ref > 0; ref--) {
+		tmem_index_remove(&table, &meta, hashes[ref], ref);
+		hashes[ref] = 0;
+		if (ref % (MANY / 16) == 0)
+			check(ref - 1);
+	}
+	check(0);
+	close_index();
+}
+
 /* Eighty equal hashes fill their buckets; the next is turned away, politely. */
 static void equal_hashes_end_in_a_refusal(void)
 {
@@ -157,6 +200,7 @@ int main(void)
 {
 	RUN(it_finds_what_was_put_in);
 	RUN(its_memory_follows_the_number_of_entries);
+	RUN(many_entries_are_told_apart);
 	RUN(equal_hashes_end_in_a_refusal);
 	RUN(no_memory_is_a_refusal);
 	return 0;
