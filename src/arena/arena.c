@@ -5,6 +5,10 @@
 #include "geometry.h"
 #include "map.h"
 
+enum {
+	SPAN_RUNS = 32 /* of pages, at most */
+};
+
 static struct tmem_span *span_nr(const struct tmem_arena *arena, uint32_t nr)
 {
 	return tmem_records_get(&arena->spans, nr, sizeof(struct tmem_span));
@@ -201,23 +205,38 @@ static bool take_pages(struct tmem_arena *arena, uint64_t nr_pages)
 	return true;
 }
 
+/* The runs of those pages, as ranges; returns how many. */
+static unsigned add_ranges(const struct tmem_span *span, uint64_t pages,
+			   struct iovec *ranges)
+{
+	unsigned nr = 0;
+
+	while (pages) {
+		unsigned first = (unsigned)__builtin_ctzll(pages);
+		uint64_t run = pages >> first;
+		unsigned n = ~run ? (unsigned)__builtin_ctzll(~run) : 64;
+
+		ranges[nr++] = (struct iovec){
+			.iov_base = span->base + (size_t)first * 4096,
+			.iov_len = (size_t)n * 4096,
+		};
+		pages &= ~tmem_bits(first, first + n - 1);
+	}
+	return nr;
+}
+
 /* Gives a span's idle pages back, run by run. */
 static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
 			 uint32_t nr)
 {
 	struct tmem_span *span = span_nr(arena, nr);
-	uint64_t idle = span->idle, left = idle;
+	struct iovec ranges[SPAN_RUNS];
+	uint64_t idle = span->idle;
+	unsigned i, nr_ranges = add_ranges(span, idle, ranges);
 
 	set_idle(arena, class, nr, 0);
-	while (left) {
-		unsigned first = (unsigned)__builtin_ctzll(left);
-		uint64_t run = left >> first;
-		unsigned n = ~run ? (unsigned)__builtin_ctzll(~run) : 64;
-
-		tmem_map->discard(span->base + (size_t)first * 4096,
-				  (size_t)n * 4096);
-		left &= ~tmem_bits(first, first + n - 1);
-	}
+	for (i = 0; i < nr_ranges; i++)
+		tmem_map->discard(ranges[i].iov_base, ranges[i].iov_len);
 	span->touched &= ~idle;
 	set_ready(class, span,
 		  span->ready & ~tmem_slots_on_pages(span->class, idle));
@@ -427,7 +446,7 @@ uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length,
 	return handle;
 }
 
-bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle)
+static bool release(struct tmem_arena *arena, uint32_t handle)
 {
 	struct tmem_class *class = class_of(arena, handle);
 	uint32_t nr, i = handle % TMEM_SPAN_SLOTS;
@@ -442,8 +461,20 @@ bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle)
 	else
 		free_locked(arena, class, handle);
 	tmem_lock_release(&class->lock);
-	balance(arena);
 	return !shared;
+}
+
+bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle)
+{
+	bool freed = release(arena, handle);
+
+	balance(arena);
+	return freed;
+}
+
+void tmem_arena_release_moved(struct tmem_arena *arena, uint32_t handle)
+{
+	release(arena, handle);
 }
 
 bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle)
@@ -605,21 +636,66 @@ bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle)
 	return movable;
 }
 
-void tmem_arena_settle(struct tmem_arena *arena, uint32_t nr)
+/* Takes a leaving span's idle pages off the idle list; returns which. */
+static uint64_t take_idle(struct tmem_arena *arena, uint32_t nr)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+	struct tmem_class *class = &arena->classes[span->class];
+	uint64_t idle;
+
+	tmem_lock_acquire(&class->lock);
+	TMEM_ASSERT(span->list == TMEM_SPAN_LEAVING);
+	idle = span->idle;
+	if (idle)
+		set_idle(arena, class, nr, 0);
+	tmem_lock_release(&class->lock);
+	return idle;
+}
+
+/* These pages have been discarded; the span goes, or is listed again. */
+static void settle_one(struct tmem_arena *arena, uint32_t nr, uint64_t pages)
 {
 	struct tmem_span *span = span_nr(arena, nr);
 	struct tmem_class *class = &arena->classes[span->class];
 
 	tmem_lock_acquire(&class->lock);
-	TMEM_ASSERT(span->list == TMEM_SPAN_LEAVING);
+	span->touched &= ~pages;
+	set_ready(class, span,
+		  span->ready & ~tmem_slots_on_pages(span->class, pages));
+	give_pages(arena, (uint64_t)__builtin_popcountll(pages));
 	span->list = TMEM_SPAN_NONE;
 	class->nr_ready += (uint64_t)__builtin_popcountll(span->ready);
 	relist(arena, class, nr);
-	if (span->idle)
-		discard_idle(arena, class, nr);
-	else if (!span->touched)
+	if (!span->touched)
 		destroy_span(arena, nr);
 	tmem_lock_release(&class->lock);
+}
+
+/*
+ * While no lock is held other slots of these spans may be freed, which touches
+ * other pages; no slot is handed out, so nobody writes to the pages taken.
+ */
+void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
+		       unsigned nr)
+{
+	uint64_t pages[TMEM_LEAVING_MAX];
+	struct iovec ranges[TMEM_MAP_RANGES];
+	unsigned i, nr_ranges = 0;
+
+	TMEM_ASSERT(nr <= TMEM_LEAVING_MAX);
+	for (i = 0; i < nr; i++) {
+		pages[i] = take_idle(arena, spans[i]);
+		if (nr_ranges + SPAN_RUNS > TMEM_MAP_RANGES) {
+			tmem_map_discard_all(ranges, nr_ranges);
+			nr_ranges = 0;
+		}
+		nr_ranges += add_ranges(span_nr(arena, spans[i]), pages[i],
+					&ranges[nr_ranges]);
+	}
+	if (nr_ranges)
+		tmem_map_discard_all(ranges, nr_ranges);
+	for (i = 0; i < nr; i++)
+		settle_one(arena, spans[i], pages[i]);
 }
 
 void tmem_arena_freeze(struct tmem_arena *arena)

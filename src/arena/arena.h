@@ -65,7 +65,8 @@ enum {
 	TMEM_CLASSES_UP = 8, /* classes tried above the right one when full */
 	/* Compaction: where more than that part of a class is ready slots. */
 	TMEM_SPARSE_PART = 12,
-	TMEM_SPARSE_TRIES = 16 /* spans looked at to choose one */
+	TMEM_SPARSE_TRIES = 16, /* spans looked at to choose one */
+	TMEM_LEAVING_MAX = 32	/* spans at a time */
 };
 
 /* A list of slots through their spans' records: the pages of an object. */
@@ -157,6 +158,11 @@ uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length,
  * free now.
  */
 bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle);
+/*
+ * The same for a slot whose data were moved: never gives memory back to the
+ * kernel, which takes long; tmem_arena_settle() does.
+ */
+void tmem_arena_release_moved(struct tmem_arena *arena, uint32_t handle);
 
 /* One more reference; false if there is no memory for the count. */
 bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle);
@@ -174,12 +180,14 @@ bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
  * For compaction.  leave: the number of a span of that class that is worth it,
  * now leaving, or 0.  find: a ready slot of the same class as a leaving
  * span's slot, or 0.  is_movable: it is in use and nobody refers to it.
- * settle: the span goes, or is listed again.
+ * settle: the spans go, or are listed again; all their memory goes back to the
+ * kernel together.
  */
 uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c);
 uint32_t tmem_arena_find(struct tmem_arena *arena, uint32_t handle);
 bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle);
-void tmem_arena_settle(struct tmem_arena *arena, uint32_t nr);
+void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
+		       unsigned nr);
 
 /* Gives all idle pages back to the kernel. */
 void tmem_arena_trim(struct tmem_arena *arena);

@@ -13,11 +13,18 @@
 #include "map.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/assert.h"
 #include "base/sys.h"
 
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+#ifndef PIDFD_SELF_THREAD
+#define PIDFD_SELF_THREAD (-10000)
+#endif
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
@@ -127,6 +134,20 @@ static void discard(void *start, size_t bytes)
 	TMEM_ASSERT(r == 0);
 }
 
+/* False if this kernel can't, or not here: then some may be discarded. */
+static bool discard_at_once(const struct iovec *ranges, unsigned nr)
+{
+	size_t bytes = 0;
+	unsigned i;
+	long r;
+
+	for (i = 0; i < nr; i++)
+		bytes += ranges[i].iov_len;
+	r = tmem_sys(SYS_process_madvise, PIDFD_SELF_THREAD, ranges, nr,
+		     MADV_DONTNEED, 0);
+	return r >= 0 && (size_t)r == bytes;
+}
+
 const struct tmem_map_ops tmem_map_kernel = {
 	.map = map,
 	.unmap = unmap,
@@ -134,3 +155,14 @@ const struct tmem_map_ops tmem_map_kernel = {
 };
 
 const struct tmem_map_ops *tmem_map = &tmem_map_kernel;
+
+void tmem_map_discard_all(const struct iovec *ranges, unsigned nr)
+{
+	unsigned i;
+
+	if (nr > 1 && tmem_map->discard == discard &&
+	    discard_at_once(ranges, nr))
+		return;
+	for (i = 0; i < nr; i++)
+		tmem_map->discard(ranges[i].iov_base, ranges[i].iov_len);
+}

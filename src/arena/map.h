@@ -13,6 +13,7 @@
 #define TMEM_ARENA_MAP_H
 
 #include <stddef.h>
+#include <sys/uio.h>
 
 struct tmem_map_ops {
 	void *(*map)(size_t bytes, size_t align);
@@ -24,5 +25,15 @@ extern const struct tmem_map_ops tmem_map_kernel;
 
 /* The one in use; tests put another in its place before they open a store. */
 extern const struct tmem_map_ops *tmem_map;
+
+enum {
+	TMEM_MAP_RANGES = 128
+};
+
+/*
+ * Discards at most TMEM_MAP_RANGES ranges.  From Linux 6.16 on in one call, so
+ * that the CPUs that run other threads are interrupted once and not for each.
+ */
+void tmem_map_discard_all(const struct iovec *ranges, unsigned nr);
 
 #endif

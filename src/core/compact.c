@@ -8,7 +8,9 @@
  * slot there has finished; from then on a slot's header says under which
  * shard's lock it may be moved, and only freeing can happen to it meanwhile.
  * Slots move one by one, each under its shard's lock: nobody waits for more
- * than the copy of one.  A slot that others refer to stays.
+ * than the copy of one.  A slot that others refer to stays.  The memory of all
+ * these spans goes back in one call, if the kernel can: each such call
+ * interrupts every CPU that runs a thread of the process.
  *
  * The control lock is held over a batch, so that a fork never finds a span
  * that is leaving.
@@ -18,16 +20,12 @@
 #include "base/sys.h"
 #include "object.h"
 
-enum {
-	BATCH = 8 /* spans */
-};
-
 static unsigned choose(struct tmem_store *store, uint32_t *spans)
 	TMEM_REQUIRES(&store->control)
 {
 	unsigned tries = TMEM_CLASSES, nr = 0;
 
-	while (tries && nr < BATCH) {
+	while (tries && nr < TMEM_LEAVING_MAX) {
 		uint32_t span = tmem_arena_leave(
 			&store->arena,
 			1 + store->compact_hand % (TMEM_CLASSES - 1));
@@ -75,18 +73,17 @@ static bool move_slot(struct tmem_store *store, uint32_t handle)
 static bool compact_some(struct tmem_store *store)
 	TMEM_REQUIRES(&store->control)
 {
-	uint32_t spans[BATCH];
+	uint32_t spans[TMEM_LEAVING_MAX];
 	unsigned nr = choose(store, spans), moved = 0, i, slot;
 
 	if (!nr)
 		return false;
 	wait_for_writers(store);
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < nr; i++)
 		for (slot = 0; slot < TMEM_SPAN_SLOTS; slot++)
 			moved += move_slot(store,
 					   spans[i] * TMEM_SPAN_SLOTS + slot);
-		tmem_arena_settle(&store->arena, spans[i]);
-	}
+	tmem_arena_settle(&store->arena, spans, nr);
 	return moved != 0;
 }
 

@@ -413,7 +413,7 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 	relink_page(store, tmem_object_nr(store, from->object), handle, new);
 	*tmem_index_find(&shard->index, tmem_slot_hash(store, from), is_ref,
 			 &handle) = new;
-	tmem_arena_release(&store->arena, handle);
+	tmem_arena_release_moved(&store->arena, handle);
 	return true;
 }
 
