@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -133,4 +134,26 @@ void bench_read_corpus(struct bench_corpus *corpus, const char *path,
 	}
 	close(fd);
 	shuffle(corpus);
+}
+
+void bench_heap_pages(char *pages, unsigned nr)
+{
+	uint64_t x = 88172645463325252ull;
+	unsigned k, record, i;
+
+	for (k = 0; k < nr; k++)
+		for (record = 0; record < PAGE / 128; record++) {
+			char *p =
+				pages + (size_t)k * PAGE + (size_t)record * 128;
+			uint64_t type = 0x7f1200401000ull + (k & 63) * 64;
+
+			memcpy(p, &type, 8);
+			memcpy(p + 16, &type, 8);
+			for (i = 0; i < 2 + k % 6; i++) {
+				x ^= x << 13;
+				x ^= x >> 7;
+				x ^= x << 17;
+				p[32 + i] = (char)x;
+			}
+		}
 }

@@ -27,6 +27,12 @@ void bench_make_corpus(char *path, char *parts, unsigned nr_pages);
 enum {
 	BENCH_PATH_BYTES = 256
 };
+/*
+ * Pages made up: 32 records of 128 bytes each, pointers that agree and small
+ * numbers that differ.  LZ4 makes 300 to 700 bytes of one.  Bytes 40 to 47 are
+ * for the caller.
+ */
+void bench_heap_pages(char *pages, unsigned nr);
 /* Seconds. */
 double bench_now(clockid_t clock);
 /* Sorts the values. */
