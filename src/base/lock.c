@@ -16,6 +16,42 @@ enum {
 __thread uint32_t tmem_lock_ranks_held
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+/* Only who has to wait writes to it. */
+struct waits {
+	_Alignas(64) _Atomic uint64_t contended;
+	_Atomic uint64_t sleeps;
+	_Atomic uint64_t slept_ns;
+};
+
+static struct waits waits[TMEM_NR_RANKS];
+
+static void add(_Atomic uint64_t *to, uint64_t n)
+{
+	atomic_fetch_add_explicit(to, n, memory_order_relaxed);
+}
+
+/* since_ns: when the first sleep began, 0: there was none. */
+static void count(const struct tmem_lock *lock, uint64_t since_ns)
+{
+	struct waits *w = &waits[tmem_lock_word(lock) >> 8];
+
+	add(&w->contended, 1);
+	if (!since_ns)
+		return;
+	add(&w->sleeps, 1);
+	add(&w->slept_ns, tmem_sys_now_ns() - since_ns);
+}
+
+void tmem_lock_waits_of(enum tmem_lock_rank rank,
+			struct tmem_lock_waits *ret_waits)
+{
+	struct waits *w = &waits[rank];
+
+	ret_waits->contended = atomic_load(&w->contended);
+	ret_waits->sleeps = atomic_load(&w->sleeps);
+	ret_waits->slept_ns = atomic_load(&w->slept_ns);
+}
+
 static uint32_t state_of(uint32_t word)
 {
 	return word & TMEM_LOCK_STATE_MASK;
@@ -28,9 +64,11 @@ static uint32_t with_state(uint32_t word, uint32_t state)
 
 /*
  * Waits for a turn.  Whoever has slept takes the lock as HELD_WAITED: there
- * may be other sleepers, and one wake too many is harmless.
+ * may be other sleepers, and one wake too many is harmless.  *since_ns as
+ * count() wants it.
  */
-static bool wait_turn(struct tmem_lock *lock, bool give_up_if_closed)
+static bool wait_turn(struct tmem_lock *lock, bool give_up_if_closed,
+		      uint64_t *since_ns)
 {
 	uint32_t taken = TMEM_LOCK_HELD;
 	unsigned spins = 0;
@@ -66,6 +104,8 @@ static bool wait_turn(struct tmem_lock *lock, bool give_up_if_closed)
 		default:
 			break;
 		}
+		if (!*since_ns)
+			*since_ns = tmem_sys_now_ns();
 		tmem_sys_futex_wait(&lock->word, next, NULL);
 		taken = TMEM_LOCK_HELD_WAITED;
 	}
@@ -73,12 +113,20 @@ static bool wait_turn(struct tmem_lock *lock, bool give_up_if_closed)
 
 void tmem_lock_wait(struct tmem_lock *lock)
 {
-	wait_turn(lock, false);
+	uint64_t since_ns = 0;
+
+	wait_turn(lock, false, &since_ns);
+	count(lock, since_ns);
 }
 
 bool tmem_lock_wait_unless_closed(struct tmem_lock *lock)
 {
-	return wait_turn(lock, true);
+	uint64_t since_ns = 0;
+	bool taken = wait_turn(lock, true, &since_ns);
+
+	if (taken)
+		count(lock, since_ns);
+	return taken;
 }
 
 void tmem_lock_wake(struct tmem_lock *lock)

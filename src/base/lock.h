@@ -85,6 +85,19 @@ _Static_assert(sizeof(struct tmem_lock) == 4, "four bytes");
 extern __thread uint32_t tmem_lock_ranks_held
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
+/*
+ * What waiting for locks of a rank has cost this process so far.  Acquiring a
+ * lock that is free counts nothing.
+ */
+struct tmem_lock_waits {
+	uint64_t contended; /* acquires that found the lock held or closed */
+	uint64_t sleeps;    /* of these, those that slept */
+	uint64_t slept_ns;
+};
+
+void tmem_lock_waits_of(enum tmem_lock_rank rank,
+			struct tmem_lock_waits *ret_waits);
+
 void tmem_lock_wait(struct tmem_lock *lock);
 bool tmem_lock_wait_unless_closed(struct tmem_lock *lock);
 void tmem_lock_wake(struct tmem_lock *lock);

@@ -53,6 +53,18 @@ static uint64_t count_scratches(struct tmem_store *store)
 	return nr;
 }
 
+static void add_lock_waits(struct tmem_stats *to)
+{
+	struct tmem_lock_waits waits;
+	unsigned rank;
+
+	for (rank = TMEM_RANK_STORE; rank <= TMEM_RANK_PAGES; rank++) {
+		tmem_lock_waits_of(rank, &waits);
+		to->lock_waits += waits.contended;
+		to->lock_sleep_ns += waits.slept_ns;
+	}
+}
+
 void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats)
 {
 	struct tmem_stats s = { 0 };
@@ -62,6 +74,7 @@ void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats)
 		add_shard(&store->shards[i], &s);
 	for (i = 0; i < TMEM_MAX_POOLS; i++)
 		s.pools += atomic_load(&store->pools[i].id) != 0;
+	add_lock_waits(&s);
 	s.ephemeral_pages = atomic_load(&store->ephemeral_pages);
 	s.map_failures = atomic_load(&store->meta.pages.map_failures) +
 			 atomic_load(&store->arena.pages.map_failures);

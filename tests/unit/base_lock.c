@@ -164,6 +164,38 @@ static void a_closed_lock_lets_nobody_in(void) TMEM_UNANALYSED
 	tmem_lock_release(&lock);
 }
 
+static uint64_t shard_sleeps(uint64_t *ret_contended)
+{
+	struct tmem_lock_waits waits;
+
+	tmem_lock_waits_of(TMEM_RANK_SHARD, &waits);
+	*ret_contended = waits.contended;
+	CHECK(!waits.sleeps == !waits.slept_ns);
+	return waits.sleeps;
+}
+
+static void waits_are_counted_and_nothing_else(void) TMEM_UNANALYSED
+{
+	uint64_t sleeps, contended, before, before_contended;
+	pthread_t thread;
+
+	before = shard_sleeps(&before_contended);
+	tmem_lock_acquire(&lock);
+	tmem_lock_release(&lock);
+	CHECK_EQ(shard_sleeps(&contended), before);
+	CHECK_EQ(contended, before_contended);
+	tmem_lock_acquire(&lock);
+	CHECK_EQ(pthread_create(&thread, NULL, wait_for_open, NULL), 0);
+	while ((tmem_lock_word(&lock) & TMEM_LOCK_STATE_MASK) !=
+	       TMEM_LOCK_HELD_WAITED)
+		sched_yield();
+	tmem_lock_release(&lock);
+	pthread_join(thread, NULL);
+	sleeps = shard_sleeps(&contended);
+	CHECK_EQ(sleeps, before + 1);
+	CHECK_EQ(contended, before_contended + 1);
+}
+
 int main(void)
 {
 	RUN(one_at_a_time);
@@ -171,5 +203,6 @@ int main(void)
 	RUN(wrong_use_is_found_at_once);
 	RUN(a_hook_hears_of_a_failed_assert);
 	RUN(a_closed_lock_lets_nobody_in);
+	RUN(waits_are_counted_and_nothing_else);
 	return 0;
 }
