@@ -38,20 +38,46 @@ TMEM_API int tmem_client_create(struct tmem_store *store, uint32_t weight,
 /* Destroys or leaves its pools.  NULL is accepted; not the default client. */
 TMEM_API void tmem_client_destroy(struct tmem_client *client);
 
+/*
+ * A client's number, below TMEM_CLIENTS_MAX, and the client of a number:
+ * 0 or -ENOENT.  The default one's is 0.  When a restartable store is opened
+ * again its clients are there, with their numbers, weights, authorisations and
+ * pools; whose they are its user has to know.
+ */
+#define TMEM_CLIENTS_MAX 64u
+TMEM_API uint32_t tmem_client_number(const struct tmem_client *client);
+TMEM_API int tmem_client_find(struct tmem_store *store, uint32_t number,
+			      struct tmem_client **ret_client);
+
+struct tmem_client_pool {
+	tmem_pool_id id;
+	uint32_t flags;	  /* enum tmem_pool_flags */
+	uint64_t uuid[2]; /* of a shared one */
+};
+
+/* The client's pools, the first `max` of them; returns how many there are. */
+TMEM_API unsigned tmem_client_pools(struct tmem_client *client,
+				    struct tmem_client_pool *ret_pools,
+				    unsigned max);
+
 /* Valid until the client is destroyed, or its store closed. */
 TMEM_API struct tmem_client *tmem_client_default(struct tmem_store *store);
 
 /* This client's view of the store, as a backend. */
 TMEM_API struct tmem_backend tmem_client_backend(struct tmem_client *client);
 
-/* 1 .. TMEM_WEIGHT_MAX; takes effect with the next evictions.  0, -EINVAL. */
+/*
+ * 1 .. TMEM_WEIGHT_MAX; takes effect with the next evictions.  0; -EINVAL;
+ * -ENOMEM: it does, but a restartable store could not note it.
+ */
 TMEM_API int tmem_client_set_weight(struct tmem_client *client,
 				    uint32_t weight);
 
 /*
  * Whether the client may create or join the shared pool of that UUID from now
  * on: at first it may none.  The UUID alone is no secret.  0; -EINVAL: all
- * ones; -ENOSPC: TMEM_CLIENT_UUIDS are allowed already.
+ * ones; -ENOSPC: TMEM_CLIENT_UUIDS are allowed already; -ENOMEM: a restartable
+ * store could not note it, and the client may not.
  */
 TMEM_API int tmem_client_allow(struct tmem_client *client,
 			       const uint64_t uuid[2], int allow);

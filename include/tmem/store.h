@@ -43,14 +43,50 @@ struct tmem_store_options {
 	 * are such pages.
 	 */
 	uint64_t cool_after_ns;
+	/*
+	 * Not NULL: a *restartable* store, see below; the descriptor of a memfd
+	 * or regular file, open for reading and writing.  It stays the
+	 * caller's, and may be closed once the store is open.
+	 */
+	const int *arena_fd;
 };
 
 #define TMEM_STORE_MIN_BYTES (1u << 20)
 
-/* 0, -EINVAL (limit too small) or -ENOMEM. */
+/*
+ * A RESTARTABLE STORE has its pages in a file (of any name, or a memfd that
+ * another process keeps), so that another process can go on with them when
+ * this one has ended, or was killed at whatever instruction: an empty file
+ * gets an arena, a file that has one is *recovered*.  Then
+ *
+ *  - every page whose store was answered is there, and none that was replaced,
+ *    invalidated or (from a private ephemeral pool) loaded; an operation that
+ *    was in flight is done or not;
+ *  - clients and pools are there, with their numbers (tmem/client.h);
+ *    ephemeral pages too, the order in which they go begins anew;
+ *  - what is found damaged is dropped, and counted.
+ *
+ * What is there is taken whatever the limit: as if it had been lowered.  The
+ * price: a replacement takes a new slot, objects take one each, and a page of
+ * new memory costs a system call more.  No fork: before_fork asserts, and in a
+ * child of fork(2) the store must not be used.  /proc must be mounted.
+ *
+ * The file is this store's alone; what is in it is checked, but not that it
+ * changes meanwhile.  On a disk it survives the machine's restart only if the
+ * store was closed.
+ */
+
+/*
+ * 0, -EINVAL (limit too small) or -ENOMEM.  Of a restartable store also, with
+ * nothing changed: -EBUSY: another store has the file; -EBADMSG: something else
+ * is in it, or its head is damaged; -EPROTONOSUPPORT: it is of another version;
+ * -ESTALE: the machine was restarted without it having been closed; -EINVAL: no
+ * regular file; or the error of a system call (-EOPNOTSUPP: the file system has
+ * no holes).
+ */
 TMEM_API int tmem_store_open(const struct tmem_store_options *options,
 			     struct tmem_store **ret_store);
-/* Frees everything.  NULL is accepted. */
+/* Frees everything but a restartable store's file.  NULL is accepted. */
 TMEM_API void tmem_store_close(struct tmem_store *store);
 
 /*

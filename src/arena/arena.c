@@ -2,7 +2,10 @@
 /* Spans, classes and slots; the model is in arena.h. */
 #include "arena.h"
 
+#include <errno.h>
+
 #include "geometry.h"
+#include "image.h"
 #include "map.h"
 
 enum {
@@ -151,6 +154,16 @@ static void set_idle(struct tmem_arena *arena, struct tmem_class *class,
 
 /* Spans. */
 
+static void init_span(struct tmem_arena *arena, uint32_t nr, unsigned c)
+{
+	struct tmem_span *span = span_nr(arena, nr);
+
+	span->free = tmem_span_all(c);
+	span->epoch = arena->epoch;
+	span->class = (uint16_t)c;
+	relist(arena, &arena->classes[c], nr);
+}
+
 static uint32_t create_span(struct tmem_arena *arena, unsigned c)
 {
 	uint32_t nr = tmem_records_alloc(&arena->spans);
@@ -164,10 +177,9 @@ static uint32_t create_span(struct tmem_arena *arena, unsigned c)
 		tmem_records_free(&arena->spans, nr);
 		return 0;
 	}
-	span->free = tmem_span_all(c);
-	span->epoch = arena->epoch;
-	span->class = (uint16_t)c;
-	relist(arena, &arena->classes[c], nr);
+	if (tmem_arena_lasts(arena))
+		tmem_image_set_run(arena->pages.image, span->base, nr, c);
+	init_span(arena, nr, c);
 	return nr;
 }
 
@@ -181,6 +193,8 @@ static void destroy_span(struct tmem_arena *arena, uint32_t nr)
 	TMEM_ASSERT(!span->touched && !span->idle && !span->ready);
 	list_remove(arena, &class->lists[is_frozen(arena, span)][span->list],
 		    nr);
+	if (tmem_arena_lasts(arena))
+		tmem_image_set_run(arena->pages.image, span->base, 0, 0);
 	tmem_pages_free(&arena->pages, span->base,
 			tmem_span_pages(span->class));
 	ages = atomic_load_explicit(&span->ages, memory_order_relaxed);
@@ -196,10 +210,29 @@ static void give_pages(struct tmem_arena *arena, uint64_t nr_pages)
 	tmem_account_give(arena->account, nr_pages * 4096);
 }
 
-static bool take_pages(struct tmem_arena *arena, uint64_t nr_pages)
+/* Fresh pages of a slot: neighbours, but for those that others touched. */
+static bool populate(struct tmem_arena *arena, const struct tmem_span *span,
+		     uint64_t fresh)
 {
+	unsigned first = (unsigned)__builtin_ctzll(fresh);
+	unsigned last = 63 - (unsigned)__builtin_clzll(fresh);
+
+	return tmem_pages_populate(&arena->pages,
+				   span->base + (size_t)first * 4096,
+				   last - first + 1);
+}
+
+static bool take_pages(struct tmem_arena *arena, const struct tmem_span *span,
+		       uint64_t fresh)
+{
+	uint64_t nr_pages = (uint64_t)__builtin_popcountll(fresh);
+
 	if (!tmem_account_take(arena->account, nr_pages * 4096))
 		return false;
+	if (tmem_arena_lasts(arena) && !populate(arena, span, fresh)) {
+		tmem_account_give(arena->account, nr_pages * 4096);
+		return false;
+	}
 	atomic_fetch_add_explicit(&arena->nr_touched, nr_pages,
 				  memory_order_relaxed);
 	return true;
@@ -232,11 +265,10 @@ static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
 	struct tmem_span *span = span_nr(arena, nr);
 	struct iovec ranges[SPAN_RUNS];
 	uint64_t idle = span->idle;
-	unsigned i, nr_ranges = add_ranges(span, idle, ranges);
+	unsigned nr_ranges = add_ranges(span, idle, ranges);
 
 	set_idle(arena, class, nr, 0);
-	for (i = 0; i < nr_ranges; i++)
-		tmem_map->discard(ranges[i].iov_base, ranges[i].iov_len);
+	tmem_pages_discard(&arena->pages, ranges, nr_ranges);
 	span->touched &= ~idle;
 	set_ready(class, span,
 		  span->ready & ~tmem_slots_on_pages(span->class, idle));
@@ -274,7 +306,7 @@ static bool take_slot(struct tmem_arena *arena, struct tmem_class *class,
 	uint64_t pages = tmem_pages_of_slot(span->class, i);
 	uint64_t fresh = pages & ~span->touched;
 
-	if (fresh && !take_pages(arena, (uint64_t)__builtin_popcountll(fresh)))
+	if (fresh && !take_pages(arena, span, fresh))
 		return false;
 	span->free &= ~(1ull << i);
 	class->nr_used++;
@@ -335,6 +367,8 @@ static void free_locked(struct tmem_arena *arena, struct tmem_class *class,
 	uint64_t idle = span->idle;
 
 	TMEM_ASSERT(!(span->free >> i & 1));
+	if (tmem_arena_lasts(arena))
+		tmem_slot_clear(tmem_arena_slot(arena, handle));
 	span->free |= 1ull << i;
 	class->nr_used--;
 	set_ready(class, span, span->ready | 1ull << i);
@@ -371,7 +405,7 @@ static void balance(struct tmem_arena *arena)
 		TMEM_IDLE_PAGES + load(&arena->nr_touched) / TMEM_IDLE_FRACTION;
 	unsigned i;
 
-	if (load(&arena->nr_idle) <= max)
+	if (load(&arena->nr_idle) <= max || arena->recovering)
 		return;
 	for (i = 1; i < TMEM_CLASSES && load(&arena->nr_idle) > max / 2; i++)
 		trim_class(arena,
@@ -446,6 +480,17 @@ uint32_t tmem_arena_alloc(struct tmem_arena *arena, unsigned length,
 	return handle;
 }
 
+static void orphan_locked(struct tmem_arena *arena, uint32_t shares,
+			  uint32_t handle)
+{
+	struct tmem_slot *slot = tmem_arena_slot(arena, handle);
+
+	shares_nr(arena, shares)->orphans |= 1ull << handle % TMEM_SPAN_SLOTS;
+	if (tmem_arena_lasts(arena))
+		__atomic_fetch_or(&slot->form_generation, TMEM_SLOT_ORPHAN,
+				  __ATOMIC_RELEASE);
+}
+
 static bool release(struct tmem_arena *arena, uint32_t handle)
 {
 	struct tmem_class *class = class_of(arena, handle);
@@ -457,7 +502,7 @@ static bool release(struct tmem_arena *arena, uint32_t handle)
 				  memory_order_relaxed);
 	shared = nr && shares_nr(arena, nr)->nr[i];
 	if (shared)
-		shares_nr(arena, nr)->orphans |= 1ull << i;
+		orphan_locked(arena, nr, handle);
 	else
 		free_locked(arena, class, handle);
 	tmem_lock_release(&class->lock);
@@ -551,7 +596,7 @@ bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 
 	return tmem_arena_slot_bytes(length) ==
 		       span->class * (unsigned)TMEM_SLOT_GRAIN &&
-	       !is_frozen(arena, span) &&
+	       !is_frozen(arena, span) && !tmem_arena_lasts(arena) &&
 	       !atomic_load_explicit(&span->shares, memory_order_acquire);
 }
 
@@ -686,14 +731,14 @@ void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
 	for (i = 0; i < nr; i++) {
 		pages[i] = take_idle(arena, spans[i]);
 		if (nr_ranges + SPAN_RUNS > TMEM_MAP_RANGES) {
-			tmem_map_discard_all(ranges, nr_ranges);
+			tmem_pages_discard(&arena->pages, ranges, nr_ranges);
 			nr_ranges = 0;
 		}
 		nr_ranges += add_ranges(span_nr(arena, spans[i]), pages[i],
 					&ranges[nr_ranges]);
 	}
 	if (nr_ranges)
-		tmem_map_discard_all(ranges, nr_ranges);
+		tmem_pages_discard(&arena->pages, ranges, nr_ranges);
 	for (i = 0; i < nr; i++)
 		settle_one(arena, spans[i], pages[i]);
 }
@@ -718,4 +763,37 @@ void tmem_arena_thaw(struct tmem_arena *arena)
 			list_join(arena, &arena->classes[c].lists[0][list],
 				  &arena->classes[c].lists[1][list]);
 	arena->frozen_before = 0;
+}
+
+void tmem_arena_adopt_span(struct tmem_arena *arena, uint32_t nr, unsigned c,
+			   char *base)
+{
+	span_nr(arena, nr)->base = base;
+	init_span(arena, nr, c);
+}
+
+void tmem_arena_drop_span(struct tmem_arena *arena, uint32_t nr)
+{
+	if (!span_nr(arena, nr)->touched)
+		destroy_span(arena, nr);
+}
+
+int tmem_arena_keep(struct tmem_arena *arena, uint32_t handle)
+{
+	struct tmem_class *class = class_of(arena, handle);
+	bool taken;
+
+	tmem_lock_acquire(&class->lock);
+	taken = take_slot(arena, class, handle / TMEM_SPAN_SLOTS,
+			  handle % TMEM_SPAN_SLOTS);
+	tmem_lock_release(&class->lock);
+	return taken ? 0 : -ENOSPC;
+}
+
+bool tmem_arena_is_shared(const struct tmem_arena *arena, uint32_t handle)
+{
+	uint32_t nr = atomic_load_explicit(
+		&tmem_arena_span(arena, handle)->shares, memory_order_relaxed);
+
+	return nr && shares_nr(arena, nr)->nr[handle % TMEM_SPAN_SLOTS];
 }

@@ -37,6 +37,10 @@
  * listed again with what could not be moved.  Slots move only into ready ones,
  * so that it never needs memory.
  *
+ * RESTARTABLE.  With an image (image.h) slots outlive the process: a slot that
+ * is freed is cleared, an orphan is marked as such, none is rewritten in place,
+ * and what is rebuilt from (arena_recover.c) lies in the image's runs.
+ *
  *   S1  ready == {i in free: all pages of i touched}.
  *   S2  idle == {p touched: all slots on p free}.
  *   S3  A span is on its class's ready list if ready != 0, else on the open
@@ -137,6 +141,7 @@ struct tmem_arena {
 	_Atomic uint64_t nr_touched; /* pages */
 	_Atomic uint64_t nr_idle;    /* pages */
 	_Atomic uint32_t hand;	     /* the class to be trimmed next */
+	bool recovering;	     /* free slots may hold something yet */
 	uint32_t epoch;
 	uint32_t frozen_before; /* spans of an earlier epoch are frozen */
 	struct tmem_class classes[TMEM_CLASSES];
@@ -163,6 +168,31 @@ bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle);
  * kernel, which takes long; tmem_arena_settle() does.
  */
 void tmem_arena_release_moved(struct tmem_arena *arena, uint32_t handle);
+
+/*
+ * Recovery, by one thread: 0, -ENOMEM or -ENOSPC.
+ *
+ * adopt: spans as the image has them; every slot counts as free.  scan: calls
+ * fn for each slot that is not in use and says that it holds something.
+ * is_sound: it can be read, and is whole.  keep: it is in use from now on.
+ * finish: what was not kept holds nothing, and its memory goes back.
+ */
+int tmem_arena_adopt(struct tmem_arena *arena);
+void tmem_arena_scan(struct tmem_arena *arena,
+		     void (*fn)(void *arg, uint32_t handle,
+				struct tmem_slot *slot),
+		     void *arg);
+bool tmem_arena_is_sound(const struct tmem_arena *arena, uint32_t handle);
+int tmem_arena_keep(struct tmem_arena *arena, uint32_t handle);
+bool tmem_arena_is_kept(const struct tmem_arena *arena, uint32_t handle);
+/* Is there such a slot at all?  Does somebody refer to it? */
+bool tmem_arena_has(const struct tmem_arena *arena, uint32_t handle);
+bool tmem_arena_is_shared(const struct tmem_arena *arena, uint32_t handle);
+void tmem_arena_finish(struct tmem_arena *arena);
+/* Its parts in arena.c. */
+void tmem_arena_adopt_span(struct tmem_arena *arena, uint32_t nr, unsigned c,
+			   char *base);
+void tmem_arena_drop_span(struct tmem_arena *arena, uint32_t nr);
 
 /* One more reference; false if there is no memory for the count. */
 bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle);
@@ -232,6 +262,12 @@ static inline unsigned tmem_arena_size_of(const struct tmem_arena *arena,
 {
 	return tmem_arena_span(arena, handle)->class *
 	       (unsigned)TMEM_SLOT_GRAIN;
+}
+
+/* Do its slots outlive the process? */
+static inline bool tmem_arena_lasts(const struct tmem_arena *arena)
+{
+	return arena->pages.image != NULL;
 }
 
 static inline bool tmem_arena_is_whole(const struct tmem_arena *arena,

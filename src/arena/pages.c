@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "image.h"
 #include "map.h"
 
 #define CHUNK_MAGIC 0x6b6e7568632d6d74ull /* "tm-chunk" */
@@ -145,6 +146,20 @@ static bool is_empty(const struct tmem_chunk *chunk)
 	return chunk->nr_free == TMEM_CHUNK_PAGES - 1;
 }
 
+static void init_chunk(struct tmem_pages *pages, struct tmem_chunk *chunk)
+{
+	*chunk = (struct tmem_chunk){
+		.magic = CHUNK_MAGIC,
+		.used = { 1 },
+		.nr_free = TMEM_CHUNK_PAGES - 1,
+		.longest = TMEM_CHUNK_PAGES - 1,
+		.bin = (uint16_t)bin_of(TMEM_CHUNK_PAGES - 1),
+	};
+	link_chunk(pages, chunk);
+	pages->nr_chunks++;
+	pages->nr_empty++;
+}
+
 static struct tmem_chunk *add_chunk_locked(struct tmem_pages *pages)
 	TMEM_REQUIRES(&pages->lock)
 {
@@ -152,21 +167,16 @@ static struct tmem_chunk *add_chunk_locked(struct tmem_pages *pages)
 
 	if (!tmem_account_take(pages->account, 4096))
 		return NULL;
-	chunk = tmem_map->map(TMEM_CHUNK_BYTES, TMEM_CHUNK_BYTES);
+	chunk = pages->image
+			? tmem_image_map(pages->image)
+			: tmem_map->map(TMEM_CHUNK_BYTES, TMEM_CHUNK_BYTES);
 	if (!chunk) {
 		atomic_fetch_add_explicit(&pages->map_failures, 1,
 					  memory_order_relaxed);
 		tmem_account_give(pages->account, 4096);
 		return NULL;
 	}
-	chunk->magic = CHUNK_MAGIC;
-	chunk->used[0] = 1;
-	chunk->nr_free = TMEM_CHUNK_PAGES - 1;
-	chunk->longest = TMEM_CHUNK_PAGES - 1;
-	chunk->bin = (uint16_t)bin_of(chunk->longest);
-	link_chunk(pages, chunk);
-	pages->nr_chunks++;
-	pages->nr_empty++;
+	init_chunk(pages, chunk);
 	return chunk;
 }
 
@@ -177,7 +187,10 @@ static void remove_chunk_locked(struct tmem_pages *pages,
 	unlink_chunk(pages, chunk);
 	pages->nr_chunks--;
 	pages->nr_empty--;
-	tmem_map->unmap(chunk, TMEM_CHUNK_BYTES);
+	if (pages->image)
+		tmem_image_unmap(pages->image, chunk);
+	else
+		tmem_map->unmap(chunk, TMEM_CHUNK_BYTES);
 	tmem_account_give(pages->account, 4096);
 }
 
@@ -229,6 +242,8 @@ void tmem_pages_fini(struct tmem_pages *pages)
 {
 	unsigned bin;
 
+	if (pages->image)
+		return; /* it is closed as a whole */
 	for (bin = 0; bin < TMEM_CHUNK_BINS; bin++) {
 		struct tmem_chunk *chunk = pages->bins[bin], *next;
 
@@ -255,6 +270,20 @@ void tmem_pages_free(struct tmem_pages *pages, void *start, unsigned nr_pages)
 	tmem_lock_acquire(&pages->lock);
 	free_locked(pages, start, nr_pages);
 	tmem_lock_release(&pages->lock);
+}
+
+void tmem_pages_discard(struct tmem_pages *pages, const struct iovec *ranges,
+			unsigned nr)
+{
+	unsigned i;
+
+	if (!pages->image) {
+		tmem_map_discard_all(ranges, nr);
+		return;
+	}
+	for (i = 0; i < nr; i++)
+		tmem_image_discard(pages->image, ranges[i].iov_base,
+				   ranges[i].iov_len);
 }
 
 void tmem_pages_for_each_quiet(const struct tmem_pages *pages,
@@ -306,4 +335,42 @@ uint64_t tmem_pages_check(struct tmem_pages *pages)
 	TMEM_INVARIANT("P3", nr_empty == pages->nr_empty && nr_empty <= 1);
 	tmem_lock_release(&pages->lock);
 	return used_pages;
+}
+
+struct tmem_chunk *tmem_pages_adopt(struct tmem_pages *pages, void *start)
+{
+	struct tmem_chunk *chunk = start;
+
+	if (!tmem_account_take(pages->account, 4096))
+		return NULL;
+	init_chunk(pages, chunk);
+	tmem_image_adopt(pages->image, chunk);
+	tmem_image_find_data(pages->image, chunk, chunk->data);
+	return chunk;
+}
+
+bool tmem_pages_claim(struct tmem_pages *pages, void *start, unsigned nr_pages)
+{
+	struct tmem_chunk *chunk = chunk_of(start);
+	unsigned first = (unsigned)(((char *)start - (char *)chunk) / 4096);
+	unsigned page;
+
+	if (first + nr_pages > TMEM_CHUNK_PAGES)
+		return false;
+	for (page = first; page < first + nr_pages; page++)
+		if (bit_get(chunk, page))
+			return false;
+	pages->nr_empty -= is_empty(chunk);
+	bits_set(chunk, first, first + nr_pages);
+	chunk->nr_free -= nr_pages;
+	rebin(pages, chunk);
+	return true;
+}
+
+void tmem_pages_abandon(struct tmem_pages *pages, struct tmem_chunk *chunk)
+{
+	tmem_lock_acquire(&pages->lock);
+	if (is_empty(chunk))
+		remove_chunk_locked(pages, chunk);
+	tmem_lock_release(&pages->lock);
 }

@@ -21,8 +21,10 @@
 #ifndef TMEM_ARENA_PAGES_H
 #define TMEM_ARENA_PAGES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "account.h"
 #include "base/lock.h"
@@ -31,7 +33,8 @@ enum {
 	TMEM_CHUNK_PAGES = 256,
 	TMEM_CHUNK_BYTES = TMEM_CHUNK_PAGES * 4096,
 	TMEM_CHUNK_WORDS = TMEM_CHUNK_PAGES / 64,
-	TMEM_CHUNK_BINS = 10, /* 0: full; b: longest in [2^(b-1), 2^b) */
+	TMEM_CHUNK_BINS = 10,	   /* 0: full; b: longest in [2^(b-1), 2^b) */
+	TMEM_CHUNK_RUNS_AT = 2048, /* in the header page: see image.h */
 	TMEM_RUN_MAX_PAGES = 128
 };
 
@@ -43,10 +46,13 @@ struct tmem_chunk {
 	uint32_t nr_free;
 	uint16_t longest;
 	uint16_t bin;
+	uint64_t data[TMEM_CHUNK_WORDS]; /* while recovering: no holes */
 };
+_Static_assert(sizeof(struct tmem_chunk) <= TMEM_CHUNK_RUNS_AT, "first half");
 
 struct tmem_pages {
 	struct tmem_account *account;
+	struct tmem_image *image; /* NULL: private memory */
 	struct tmem_lock lock;
 	uint32_t nr_chunks;
 	uint32_t nr_empty;
@@ -60,6 +66,12 @@ void tmem_pages_fini(struct tmem_pages *pages);
 
 /* nr_pages of zeroes, neither resident nor accounted, or NULL. */
 void *tmem_pages_alloc(struct tmem_pages *pages, unsigned nr_pages);
+/* Before pages of a run are touched; false: no room for them. */
+bool tmem_pages_populate(struct tmem_pages *pages, void *start,
+			 unsigned nr_pages);
+/* At most TMEM_MAP_RANGES ranges of pages. */
+void tmem_pages_discard(struct tmem_pages *pages, const struct iovec *ranges,
+			unsigned nr);
 /* Already discarded by the caller. */
 void tmem_pages_free(struct tmem_pages *pages, void *start, unsigned nr_pages);
 
@@ -71,6 +83,23 @@ void tmem_pages_for_each(struct tmem_pages *pages,
 void tmem_pages_for_each_quiet(const struct tmem_pages *pages,
 			       void (*fn)(void *arg, void *start, size_t bytes),
 			       void *arg);
+
+/*
+ * Recovery, one thread: a chunk of the image as it is found, without runs;
+ * NULL: no memory under the limit.  claim: a run of it, if nobody has it.
+ */
+struct tmem_chunk *tmem_pages_adopt(struct tmem_pages *pages, void *start);
+bool tmem_pages_claim(struct tmem_pages *pages, void *start, unsigned nr_pages);
+/* The chunk goes if no run of it was claimed. */
+void tmem_pages_abandon(struct tmem_pages *pages, struct tmem_chunk *chunk);
+/* True if all these bytes were in the image. */
+bool tmem_pages_have_data(void *start, size_t bytes);
+/*
+ * The pages of a run whose bits are in `kept` stay; then finish: all others
+ * that had data are given back.
+ */
+void tmem_pages_keep_data(void *start, uint64_t kept);
+void tmem_pages_finish(struct tmem_pages *pages);
 
 /* Walks P1-P3; returns pages in use, headers included. */
 uint64_t tmem_pages_check(struct tmem_pages *pages);

@@ -2,6 +2,7 @@
 /* A growing table of records; the model is in records.h. */
 #include "records.h"
 
+#include <errno.h>
 #include <string.h>
 
 static uint64_t full_mask(const struct tmem_records *records)
@@ -35,17 +36,11 @@ static void unlink_entry(struct tmem_records *records, uint32_t *list,
 			entry->prev;
 }
 
-/* An entry number that has no page, with its directory; or false. */
-static bool bare_entry_locked(struct tmem_records *records, uint32_t *ret_nr)
+static bool make_dir_locked(struct tmem_records *records, uint32_t nr)
 	TMEM_REQUIRES(&records->lock)
 {
-	uint32_t nr = records->nr_entries;
 	struct tmem_records_entry ***top, **dir;
 
-	if (records->bare) {
-		*ret_nr = records->bare - 1;
-		return true;
-	}
 	if (nr >= TMEM_RECORDS_MAX_PAGES)
 		return false;
 	top = &records->tops[nr / TMEM_RECORDS_PER_TOP];
@@ -56,7 +51,20 @@ static bool bare_entry_locked(struct tmem_records *records, uint32_t *ret_nr)
 	dir = &(*top)[nr / TMEM_RECORDS_PER_DIR % TMEM_RECORDS_DIRS];
 	if (!*dir)
 		*dir = tmem_meta_alloc(records->meta, 1);
-	if (!*dir)
+	return *dir != NULL;
+}
+
+/* An entry number that has no page, with its directory; or false. */
+static bool bare_entry_locked(struct tmem_records *records, uint32_t *ret_nr)
+	TMEM_REQUIRES(&records->lock)
+{
+	uint32_t nr = records->nr_entries;
+
+	if (records->bare) {
+		*ret_nr = records->bare - 1;
+		return true;
+	}
+	if (!make_dir_locked(records, nr))
 		return false;
 	*ret_nr = nr;
 	return true;
@@ -85,24 +93,72 @@ static bool open_page_locked(struct tmem_records *records)
 	return true;
 }
 
-static uint32_t alloc_locked(struct tmem_records *records)
+static void use_locked(struct tmem_records *records, uint32_t nr, uint32_t i)
 	TMEM_REQUIRES(&records->lock)
 {
-	struct tmem_records_entry *entry;
-	uint32_t nr, i;
+	struct tmem_records_entry *entry = tmem_records_entry(records, nr);
 
-	if (!open_page_locked(records))
-		return 0;
-	nr = records->open - 1;
-	entry = tmem_records_entry(records, nr);
-	i = (uint32_t)__builtin_ctzll(~entry->used);
 	entry->used |= 1ull << i;
 	if (entry->used == full_mask(records))
 		unlink_entry(records, &records->open, nr);
 	memset(entry->page + (size_t)i * records->record_bytes, 0,
 	       records->record_bytes);
 	records->nr_used++;
+}
+
+static uint32_t alloc_locked(struct tmem_records *records)
+	TMEM_REQUIRES(&records->lock)
+{
+	uint32_t nr, i;
+
+	if (!open_page_locked(records))
+		return 0;
+	nr = records->open - 1;
+	i = (uint32_t)__builtin_ctzll(~tmem_records_entry(records, nr)->used);
+	use_locked(records, nr, i);
 	return nr * records->per_page + i + 1;
+}
+
+/* Entries up to that one, as bare ones if they are not there. */
+static bool extend_locked(struct tmem_records *records, uint32_t nr)
+	TMEM_REQUIRES(&records->lock)
+{
+	while (records->nr_entries <= nr) {
+		uint32_t next = records->nr_entries;
+
+		if (!make_dir_locked(records, next))
+			return false;
+		records->nr_entries++;
+		push(records, &records->bare, next);
+	}
+	return true;
+}
+
+static int alloc_at_locked(struct tmem_records *records, uint32_t number)
+	TMEM_REQUIRES(&records->lock)
+{
+	uint32_t nr = (number - 1) / records->per_page;
+	uint32_t i = (number - 1) % records->per_page;
+	struct tmem_records_entry *entry;
+
+	if (!number || nr >= TMEM_RECORDS_MAX_PAGES)
+		return -ERANGE;
+	if (!extend_locked(records, nr))
+		return -ENOMEM;
+	entry = tmem_records_entry(records, nr);
+	if (!entry->page) {
+		char *page = tmem_meta_alloc(records->meta, 1);
+
+		if (!page)
+			return -ENOMEM;
+		unlink_entry(records, &records->bare, nr);
+		entry->page = page;
+		push(records, &records->open, nr);
+	}
+	if (entry->used >> i & 1)
+		return -EEXIST;
+	use_locked(records, nr, i);
+	return 0;
 }
 
 static void free_locked(struct tmem_records *records, uint32_t number)
@@ -144,6 +200,26 @@ uint32_t tmem_records_alloc(struct tmem_records *records)
 	number = alloc_locked(records);
 	tmem_lock_release(&records->lock);
 	return number;
+}
+
+int tmem_records_alloc_at(struct tmem_records *records, uint32_t number)
+{
+	int r;
+
+	tmem_lock_acquire(&records->lock);
+	r = alloc_at_locked(records, number);
+	tmem_lock_release(&records->lock);
+	return r;
+}
+
+bool tmem_records_has(const struct tmem_records *records, uint32_t number)
+{
+	uint32_t nr = (number - 1) / records->per_page;
+
+	return number && nr < records->nr_entries &&
+	       tmem_records_entry(records, nr)->used >>
+			       ((number - 1) % records->per_page) &
+		       1;
 }
 
 void tmem_records_free(struct tmem_records *records, uint32_t number)

@@ -54,6 +54,10 @@ void tmem_records_init(struct tmem_records *records, struct tmem_meta *meta,
 
 /* The number of a zeroed record, or 0. */
 uint32_t tmem_records_alloc(struct tmem_records *records);
+/* Recovery: that number.  0, -EEXIST, -ERANGE or -ENOMEM. */
+int tmem_records_alloc_at(struct tmem_records *records, uint32_t number);
+/* Is it in use?  Nothing may change meanwhile. */
+bool tmem_records_has(const struct tmem_records *records, uint32_t number);
 void tmem_records_free(struct tmem_records *records, uint32_t number);
 
 /* fn(arg, number, record) for each one in use; nothing may change. */

@@ -8,12 +8,17 @@
  * and whether it is whole (checksum over the header's other fields and the
  * data).  So an index is a cache: a scan of the slots can rebuild it.
  *
+ * A slot whose form_generation is 0 holds nothing.  That word is stored last
+ * when a slot is filled, and first when it is freed: where slots outlive their
+ * process (image.h) a kill at any instruction leaves a whole slot or none.
+ *
  * Slots lie at multiples of 64 bytes.
  */
 #ifndef TMEM_ARENA_SLOT_H
 #define TMEM_ARENA_SLOT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -27,23 +32,30 @@ enum tmem_form {
 	TMEM_FORM_ZSTD = 4,
 	TMEM_FORM_LZ4_DICT = 5,
 	TMEM_FORM_ZSTD_DICT = 6,
+	/* What a restartable store's slots of pages rest on: core/durable.h. */
+	TMEM_FORM_CLIENT = 11,
+	TMEM_FORM_POOL = 12,
+	TMEM_FORM_OBJECT = 13,
 	TMEM_FORM_REF = 15 /* a clone's: the handle of the slot with the data */
 };
 
 enum {
 	TMEM_SLOT_FORM_SHIFT = 56,
-	TMEM_SLOT_FORM_MASK = 0x3f,
+	TMEM_SLOT_FORM_MASK = 0x1f,
 	TMEM_SLOT_POOL_BITS = 10,
 	TMEM_SLOT_GRAIN = 64
 };
 
 /*
  * Marks beside the form, which no checksum covers: not stored or loaded since
- * it was last looked at; no other form is worth it.
+ * it was last looked at; no other form is worth it; its owner has released it,
+ * and only others refer to it (in a restartable store's image).
  */
-#define TMEM_SLOT_COLD	(1ull << 62)
-#define TMEM_SLOT_TRIED (1ull << 63)
-#define TMEM_SLOT_MARKS (TMEM_SLOT_COLD | TMEM_SLOT_TRIED)
+#define TMEM_SLOT_ORPHAN     (1ull << 61)
+#define TMEM_SLOT_COLD	     (1ull << 62)
+#define TMEM_SLOT_TRIED	     (1ull << 63)
+#define TMEM_SLOT_MARKS	     (TMEM_SLOT_ORPHAN | TMEM_SLOT_COLD | TMEM_SLOT_TRIED)
+#define TMEM_SLOT_GENERATION ((1ull << TMEM_SLOT_FORM_SHIFT) - 1)
 
 struct tmem_slot {
 	uint32_t object;
@@ -60,6 +72,23 @@ static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
 {
 	return (unsigned)(slot->form_generation >> TMEM_SLOT_FORM_SHIFT) &
 	       TMEM_SLOT_FORM_MASK;
+}
+
+/* The same of a slot that others refer to: its owner may mark it meanwhile. */
+static inline uint64_t tmem_slot_word(const struct tmem_slot *slot)
+{
+	return __atomic_load_n(&slot->form_generation, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t tmem_slot_generation(const struct tmem_slot *slot)
+{
+	return slot->form_generation & TMEM_SLOT_GENERATION;
+}
+
+/* It holds nothing any more. */
+static inline void tmem_slot_clear(struct tmem_slot *slot)
+{
+	__atomic_store_n(&slot->form_generation, 0, __ATOMIC_RELEASE);
 }
 
 static inline uint16_t tmem_slot_place(uint32_t pool, uint32_t shard)
@@ -85,6 +114,10 @@ static inline unsigned tmem_slot_bytes(unsigned length)
 	return (bytes + TMEM_SLOT_GRAIN - 1) & ~(TMEM_SLOT_GRAIN - 1u);
 }
 
+/* Seals a slot that is otherwise filled in, with that word. */
+void tmem_slot_publish(struct tmem_slot *slot, uint64_t form_generation);
+/* A copy of a whole slot. */
+void tmem_slot_copy(struct tmem_slot *to, const struct tmem_slot *from);
 /* Computes the checksum of a slot that is otherwise filled in. */
 void tmem_slot_seal(struct tmem_slot *slot);
 /* True if the slot, of `size` bytes, is as it was sealed. */

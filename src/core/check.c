@@ -4,6 +4,7 @@
 
 #include <tmem/store.h>
 
+#include "durable.h"
 #include "object.h"
 #include "queue.h"
 #include "unzip.h"
@@ -138,6 +139,8 @@ static void count_span(void *arg, uint32_t nr, void *record)
 			continue;
 		slot = tmem_arena_slot(&w->store->arena,
 				       nr * TMEM_SPAN_SLOTS + i);
+		if (tmem_durable_is(slot))
+			continue;
 		w->count.slot_bytes += span->class * (uint64_t)TMEM_SLOT_GRAIN;
 		if (tmem_slot_form(slot) != TMEM_FORM_REF)
 			w->count.stored_bytes += slot->length;
@@ -165,7 +168,8 @@ static void check_sums(struct walk *w)
 		sum.stored_bytes += s->stored_bytes;
 	}
 	tmem_arena_check(&store->arena, &slots, &orphans, &shares);
-	TMEM_INVARIANT("C3", slots == w->pages + orphans);
+	TMEM_INVARIANT("C3",
+		       slots == w->pages + orphans + tmem_durable_check(store));
 	TMEM_INVARIANT("C4", shares == w->count.ref_pages);
 	tmem_records_for_each(&store->arena.spans, count_span, w);
 	TMEM_INVARIANT("C6", w->pages == w->count.pages);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "durable.h"
 #include "pool.h"
 
 #define CLIENT_MAGIC 0x746e65696c632d6dull /* "m-client" */
@@ -19,10 +20,43 @@ struct tmem_client *tmem_client_of(void *self)
 	return client;
 }
 
-static struct tmem_client *client_nr(struct tmem_store *store, uint32_t record)
+struct tmem_client *tmem_client_nr(struct tmem_store *store, uint32_t nr)
 {
-	return tmem_records_get(&store->clients, record,
-				sizeof(struct tmem_client));
+	uint32_t record = atomic_load(&store->client_records[nr]);
+
+	return record ? tmem_records_get(&store->clients, record,
+					 sizeof(struct tmem_client))
+		      : NULL;
+}
+
+struct tmem_client *tmem_client_restore(struct tmem_store *store, uint32_t nr,
+					uint32_t weight)
+{
+	uint32_t record = tmem_records_alloc(&store->clients);
+	struct tmem_client *client;
+
+	if (!record)
+		return NULL;
+	atomic_store(&store->client_records[nr], record);
+	client = tmem_client_nr(store, nr);
+	client->magic = CLIENT_MAGIC;
+	client->store = store;
+	client->record = record;
+	client->nr = nr;
+	atomic_store(&store->weights[nr], weight);
+	return client;
+}
+
+static void remove_locked(struct tmem_client *client)
+	TMEM_REQUIRES(&client->store->control)
+{
+	struct tmem_store *store = client->store;
+
+	tmem_durable_gone(store, &client->slot);
+	atomic_store(&store->weights[client->nr], 0);
+	atomic_store(&store->client_records[client->nr], 0);
+	client->magic = 0;
+	tmem_records_free(&store->clients, client->record);
 }
 
 static int create_locked(struct tmem_store *store, uint32_t weight,
@@ -30,21 +64,19 @@ static int create_locked(struct tmem_store *store, uint32_t weight,
 	TMEM_REQUIRES(&store->control)
 {
 	struct tmem_client *client;
-	uint32_t nr = 0, record;
+	uint32_t nr = 0;
 
 	while (nr < TMEM_MAX_CLIENTS && atomic_load(&store->weights[nr]))
 		nr++;
 	if (nr == TMEM_MAX_CLIENTS)
 		return -ENOSPC;
-	record = tmem_records_alloc(&store->clients);
-	if (!record)
+	client = tmem_client_restore(store, nr, weight);
+	if (!client)
 		return -ENOMEM;
-	client = client_nr(store, record);
-	client->magic = CLIENT_MAGIC;
-	client->store = store;
-	client->record = record;
-	client->nr = nr;
-	atomic_store(&store->weights[nr], weight);
+	if (!tmem_durable_client(client)) {
+		remove_locked(client);
+		return -ENOMEM;
+	}
 	*ret_client = client;
 	return 0;
 }
@@ -65,7 +97,16 @@ int tmem_client_create(struct tmem_store *store, uint32_t weight,
 
 int tmem_client_init_default(struct tmem_store *store)
 {
-	return tmem_client_create(store, 0, &store->client);
+	bool saved = true;
+
+	store->client = tmem_client_nr(store, 0);
+	if (!store->client)
+		return tmem_client_create(store, 0, &store->client);
+	tmem_lock_acquire(&store->control);
+	if (!store->client->slot)
+		saved = tmem_durable_client(store->client);
+	tmem_lock_release(&store->control);
+	return saved ? 0 : -ENOMEM;
 }
 
 void tmem_client_destroy(struct tmem_client *client)
@@ -78,9 +119,7 @@ void tmem_client_destroy(struct tmem_client *client)
 	TMEM_ASSERT(client != store->client);
 	tmem_lock_acquire(&store->control);
 	tmem_pool_leave_all_locked(client);
-	atomic_store(&store->weights[client->nr], 0);
-	client->magic = 0;
-	tmem_records_free(&store->clients, client->record);
+	remove_locked(client);
 	tmem_lock_release(&store->control);
 }
 
@@ -91,11 +130,20 @@ struct tmem_client *tmem_client_default(struct tmem_store *store)
 
 int tmem_client_set_weight(struct tmem_client *client, uint32_t weight)
 {
+	struct tmem_store *store = tmem_client_of(client)->store;
+	bool saved;
+
 	if (!weight || weight > TMEM_WEIGHT_MAX)
 		return -EINVAL;
-	atomic_store(&tmem_client_of(client)->store->weights[client->nr],
-		     weight);
-	return 0;
+	if (!tmem_store_lasts(store)) {
+		atomic_store(&store->weights[client->nr], weight);
+		return 0;
+	}
+	tmem_lock_acquire(&client->store->control);
+	atomic_store(&store->weights[client->nr], weight);
+	saved = tmem_durable_client(client);
+	tmem_lock_release(&client->store->control);
+	return saved ? 0 : -ENOMEM;
 }
 
 static uint32_t find_uuid(const struct tmem_client *client,
@@ -140,14 +188,19 @@ static int allow_locked(struct tmem_client *client, const uint64_t uuid[2],
 int tmem_client_allow(struct tmem_client *client, const uint64_t uuid[2],
 		      int allow)
 {
-	struct tmem_store *store = tmem_client_of(client)->store;
 	int r;
 
+	TMEM_ASSERT(tmem_client_of(client));
 	if (uuid[0] == UINT64_MAX && uuid[1] == UINT64_MAX)
 		return -EINVAL;
-	tmem_lock_acquire(&store->control);
+	tmem_lock_acquire(&client->store->control);
 	r = allow_locked(client, uuid, allow != 0);
-	tmem_lock_release(&store->control);
+	/* What could not be noted: less is allowed than was. */
+	if (r == 0 && !tmem_durable_client(client)) {
+		allow_locked(client, uuid, false);
+		r = -ENOMEM;
+	}
+	tmem_lock_release(&client->store->control);
 	return r;
 }
 
@@ -164,4 +217,49 @@ uint64_t tmem_client_bytes(struct tmem_store *store, uint32_t nr)
 uint64_t tmem_client_ephemeral_bytes(const struct tmem_client *client)
 {
 	return tmem_client_bytes(client->store, client->nr);
+}
+
+uint32_t tmem_client_number(const struct tmem_client *client)
+{
+	return client->nr;
+}
+
+int tmem_client_find(struct tmem_store *store, uint32_t number,
+		     struct tmem_client **ret_client)
+{
+	struct tmem_client *client = NULL;
+
+	tmem_lock_acquire(&store->control);
+	if (number < TMEM_MAX_CLIENTS)
+		client = tmem_client_nr(store, number);
+	tmem_lock_release(&store->control);
+	if (client)
+		*ret_client = client;
+	return client ? 0 : -ENOENT;
+}
+
+unsigned tmem_client_pools(struct tmem_client *client,
+			   struct tmem_client_pool *ret_pools, unsigned max)
+{
+	struct tmem_store *store = tmem_client_of(client)->store;
+	uint64_t bit = 1ull << client->nr;
+	unsigned i, nr = 0;
+
+	tmem_lock_acquire(&client->store->control);
+	for (i = 0; i < TMEM_MAX_POOLS; i++) {
+		const struct tmem_pool *pool = &store->pools[i];
+
+		if (!atomic_load(&pool->id) ||
+		    !(atomic_load(&pool->clients) & bit))
+			continue;
+		if (nr < max)
+			ret_pools[nr] = (struct tmem_client_pool){
+				.id = atomic_load(&pool->id),
+				.flags = atomic_load(&pool->flags),
+				.uuid = { pool->uuid[0], pool->uuid[1] },
+			};
+		nr++;
+	}
+	tmem_lock_release(&client->store->control);
+	return nr;
 }

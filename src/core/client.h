@@ -12,6 +12,7 @@ struct tmem_client {
 	struct tmem_store *store;
 	uint32_t record; /* its number in store->clients */
 	uint32_t nr;	 /* its bit in a pool's mask */
+	uint32_t slot;	 /* durable.h */
 	uint32_t nr_uuids;
 	uint64_t uuids[TMEM_CLIENT_UUIDS][2];
 };
@@ -19,8 +20,14 @@ struct tmem_client {
 /* The client behind a backend's self. */
 struct tmem_client *tmem_client_of(void *self);
 
-/* The default client, when a store is opened. */
+/* The default client, when a store is opened, unless it is there. */
 int tmem_client_init_default(struct tmem_store *store);
+
+/* Client number `nr`, which exists, or NULL. */
+struct tmem_client *tmem_client_nr(struct tmem_store *store, uint32_t nr);
+/* Recovery: client `nr`, which does not exist, with that weight.  Or NULL. */
+struct tmem_client *tmem_client_restore(struct tmem_store *store, uint32_t nr,
+					uint32_t weight);
 
 /* With the control lock held: may it share that pool? */
 bool tmem_client_may_share(const struct tmem_client *client,

@@ -179,7 +179,7 @@ static void replace(struct tmem_store *store, struct tmem_shard *shard,
 		    struct candidate *c, unsigned length)
 {
 	struct tmem_cool *cool = store->cool;
-	uint32_t *entry;
+	uint32_t *entry, old;
 
 	tmem_lock_acquire(&shard->lock);
 	entry = find_locked(store, shard, c);
@@ -188,9 +188,11 @@ static void replace(struct tmem_store *store, struct tmem_shard *shard,
 	if (entry && !length) {
 		tmem_arena_slot(&store->arena, c->handle)->form_generation |=
 			TMEM_SLOT_TRIED;
-	} else if (entry && tmem_object_reshape(store, shard, entry, length)) {
+	} else if (entry &&
+		   (old = tmem_object_reshape(store, shard, entry, length))) {
 		tmem_object_fill(store, shard, *entry, TMEM_FORM_ZSTD,
 				 cool->out, length);
+		tmem_object_release(store, shard, old);
 		shard->stats.cooled++;
 	}
 	tmem_lock_release(&shard->lock);

@@ -37,7 +37,7 @@
  *       its object name, in that key's shard; the slot is whole.
  *   C2  Each object record has an index entry, is on its shard's list, has at
  *       least one page, and its list holds nr_pages slots that name it.
- *   C3  Slots in use == index entries of slots + orphans.
+ *   C3  Slots in use == index entries of slots + orphans + those of durable.h.
  *   C4  Reference slots == sum of share counts; what they name has data.
  *   C5  held_bytes == fixed + scratches + metadata + touched data pages +
  *       chunk headers.
@@ -74,6 +74,8 @@ enum {
 #define TMEM_MANY_SHARDS_BYTES (4ull << 30)
 /* Marks a reference as an object record's number. */
 #define TMEM_REF_OBJECT 0x80000000u
+/* An object's client is not known any more: it counts as whoever leaves. */
+#define TMEM_CLIENT_UNKNOWN UINT32_MAX
 
 struct tmem_object {
 	uint64_t hash; /* of pool and id */
@@ -84,6 +86,7 @@ struct tmem_object {
 	uint32_t next; /* object number on the shard's list, 0: last */
 	uint32_t prev;
 	uint32_t client; /* the last that stored or loaded; shared pools */
+	uint32_t slot;	 /* durable.h; 0: the store is not restartable */
 };
 _Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
 
@@ -117,6 +120,7 @@ struct tmem_pool {
 	_Atomic uint64_t clients; /* a bit for each that may use it */
 	_Atomic uint64_t bytes;	  /* of an ephemeral pool's slots */
 	uint64_t uuid[2];
+	uint32_t slot; /* durable.h; control lock */
 	/* queue.h.  Once made it stays with the number, for the next pool. */
 	struct tmem_queues *_Atomic queues;
 };
@@ -137,17 +141,21 @@ struct tmem_unzip {
 struct tmem_store {
 	uint64_t magic;
 	uint64_t max_limit_bytes;
-	size_t fixed_bytes; /* of this struct, rounded up, and `quiet` */
+	size_t mapped_bytes; /* of this struct and the image's, rounded up */
+	size_t fixed_bytes;  /* and of `quiet`, and what the image takes */
 	uint32_t nr_shards;
 	uint32_t no_raw;
 	struct tmem_quiet *quiet;
 	struct tmem_client *client; /* the default one */
+	_Atomic uint32_t client_records[TMEM_MAX_CLIENTS];
 	struct tmem_lock control;
 	_Alignas(64) struct tmem_account account;
 	struct tmem_meta meta;
 	struct tmem_records objects;
 	struct tmem_records clients;
 	struct tmem_ghost ghost;
+	struct tmem_image *image; /* a restartable store's arena is there */
+	uint64_t generation;	  /* of clients and pools; control lock */
 	_Atomic uint64_t ephemeral_pages;
 	uint32_t compact_hand;	/* the class; control lock */
 	uint64_t cool_after_ns; /* 0: pages keep their form */

@@ -37,6 +37,8 @@ void tmem_store_before_fork(struct tmem_store *store) TMEM_UNANALYSED
 {
 	uint32_t i;
 
+	/* Two processes would write to one image. */
+	TMEM_ASSERT(!store->image);
 	tmem_lock_acquire(&store->control);
 	tmem_lock_acquire(&store->scratches[0].lock);
 	for (i = 1; i < TMEM_MAX_SCRATCHES; i++)

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "durable.h"
 #include "queue.h"
 
 enum {
@@ -87,22 +88,16 @@ uint32_t *tmem_object_find_page(struct tmem_store *store,
 	return tmem_index_find(&key->shard->index, key->hash, is_page, &want);
 }
 
-static uint32_t create_object(struct tmem_store *store,
-			      const struct tmem_key *key)
-	TMEM_REQUIRES(&key->shard->lock)
+bool tmem_object_init(struct tmem_store *store, const struct tmem_key *key,
+		      uint32_t nr)
 {
 	struct tmem_shard *shard = key->shard;
-	uint32_t nr = tmem_records_alloc(&store->objects);
 	struct tmem_object *object;
 
-	if (!nr)
-		return 0;
 	if (!tmem_index_insert(&shard->index, &store->meta,
 			       entry_hash(key->object_hash),
-			       nr | TMEM_REF_OBJECT)) {
-		tmem_records_free(&store->objects, nr);
-		return 0;
-	}
+			       nr | TMEM_REF_OBJECT))
+		return false;
 	object = tmem_object_nr(store, nr);
 	object->hash = key->object_hash;
 	object->id = *key->object;
@@ -112,14 +107,34 @@ static uint32_t create_object(struct tmem_store *store,
 		tmem_object_nr(store, shard->objects)->prev = nr;
 	shard->objects = nr;
 	shard->stats.objects++;
+	return true;
+}
+
+static uint32_t create_object(struct tmem_store *store,
+			      const struct tmem_key *key)
+	TMEM_REQUIRES(&key->shard->lock)
+{
+	uint32_t nr = tmem_records_alloc(&store->objects);
+
+	if (!nr)
+		return 0;
+	if (!tmem_object_init(store, key, nr)) {
+		tmem_records_free(&store->objects, nr);
+		return 0;
+	}
+	if (!tmem_durable_object(store, key->shard, nr)) {
+		tmem_object_free(store, key->shard, nr);
+		return 0;
+	}
 	return nr;
 }
 
-static void free_object(struct tmem_store *store, struct tmem_shard *shard,
-			uint32_t nr) TMEM_REQUIRES(&shard->lock)
+void tmem_object_free(struct tmem_store *store, struct tmem_shard *shard,
+		      uint32_t nr)
 {
 	struct tmem_object *object = tmem_object_nr(store, nr);
 
+	tmem_durable_gone(store, &object->slot);
 	tmem_index_remove(&shard->index, &store->meta, entry_hash(object->hash),
 			  nr | TMEM_REF_OBJECT);
 	if (object->prev)
@@ -263,8 +278,22 @@ uint32_t tmem_object_add_page(struct tmem_store *store,
 	if (handle)
 		link_page(store, tmem_object_nr(store, nr), handle);
 	else if (!tmem_object_nr(store, nr)->nr_pages)
-		free_object(store, key->shard, nr);
+		tmem_object_free(store, key->shard, nr);
 	return handle;
+}
+
+static void count_page(struct tmem_store *store, struct tmem_shard *shard,
+		       uint32_t handle, unsigned form)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	unsigned size = tmem_arena_size_of(&store->arena, handle);
+
+	shard->stats.pages++;
+	++*form_gauge(&shard->stats, form);
+	shard->stats.slot_bytes += size;
+	charge(store, slot, size);
+	if (form != TMEM_FORM_REF)
+		shard->stats.stored_bytes += slot->length;
 }
 
 void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
@@ -274,16 +303,10 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 	struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
 
 	slot->length = (uint16_t)length;
-	slot->form_generation =
-		(uint64_t)form << TMEM_SLOT_FORM_SHIFT | ++shard->generation;
 	memcpy(slot->data, data, length);
-	tmem_slot_seal(slot);
-	shard->stats.pages++;
-	++*form_gauge(&shard->stats, form);
-	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
-	charge(store, slot, tmem_arena_size_of(&store->arena, handle));
-	if (form != TMEM_FORM_REF)
-		shard->stats.stored_bytes += length;
+	tmem_slot_publish(slot, (uint64_t)form << TMEM_SLOT_FORM_SHIFT |
+					++shard->generation);
+	count_page(store, shard, handle, form);
 }
 
 /* Off the gauges of pages, but not of bytes: a shared slot may stay. */
@@ -314,8 +337,8 @@ void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 }
 
 /* Gives a reference's target up. */
-static void release_target(struct tmem_store *store, struct tmem_shard *shard,
-			   const struct tmem_slot *reference)
+void tmem_object_unrefer(struct tmem_store *store, struct tmem_shard *shard,
+			 const struct tmem_slot *reference)
 {
 	const struct tmem_slot *slot;
 	unsigned form, length, size;
@@ -323,15 +346,15 @@ static void release_target(struct tmem_store *store, struct tmem_shard *shard,
 
 	memcpy(&target, reference->data, sizeof(target));
 	slot = tmem_arena_slot(&store->arena, target);
-	form = tmem_slot_form(slot);
+	form = tmem_slot_word(slot) >> TMEM_SLOT_FORM_SHIFT &
+	       TMEM_SLOT_FORM_MASK;
 	length = slot->length;
 	size = tmem_arena_size_of(&store->arena, target);
 	if (tmem_arena_unshare(&store->arena, target))
 		uncount_bytes(shard, form, length, size);
 }
 
-/* The page's slot goes; index and list have let go of it. */
-static void release_slot(struct tmem_store *store, struct tmem_shard *shard,
+void tmem_object_release(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle)
 {
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
@@ -341,13 +364,14 @@ static void release_slot(struct tmem_store *store, struct tmem_shard *shard,
 	uncount_page(shard, slot);
 	charge(store, slot, -(int64_t)size);
 	if (form == TMEM_FORM_REF)
-		release_target(store, shard, slot);
+		tmem_object_unrefer(store, shard, slot);
 	if (tmem_arena_release(&store->arena, handle))
 		uncount_bytes(shard, form, length, size);
 }
 
-bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
-			   uint32_t *entry, unsigned length)
+uint32_t tmem_object_move_page(struct tmem_store *store,
+			       struct tmem_shard *shard, uint32_t *entry,
+			       unsigned length)
 {
 	uint32_t old = *entry, new;
 	struct tmem_slot *from = tmem_arena_slot(&store->arena, old), *to;
@@ -356,7 +380,7 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 	new = tmem_arena_alloc(&store->arena, length,
 			       spare_bytes(store, tmem_slot_pool(from)));
 	if (!new)
-		return false;
+		return 0;
 	to = tmem_arena_slot(&store->arena, new);
 	to->object = from->object;
 	to->index = from->index;
@@ -364,14 +388,13 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 	if (is_ephemeral(store, from) &&
 	    !tmem_queue_move(store, shard, old, new)) {
 		tmem_arena_release(&store->arena, new);
-		return false;
+		return 0;
 	}
 	object = tmem_object_nr(store, from->object);
 	link_page(store, object, new);
 	unlink_page(store, object, old);
 	*entry = new;
-	release_slot(store, shard, old);
-	return true;
+	return old;
 }
 
 static void relink_page(struct tmem_store *store, struct tmem_object *object,
@@ -403,13 +426,18 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 
 	if (!new)
 		return false;
+	if (tmem_durable_is(from)) {
+		tmem_slot_copy(tmem_arena_slot(&store->arena, new), from);
+		*tmem_durable_handle(store, from) = new;
+		tmem_arena_release_moved(&store->arena, handle);
+		return true;
+	}
 	if (is_ephemeral(store, from) &&
 	    !tmem_queue_move(store, shard, handle, new)) {
 		tmem_arena_release(&store->arena, new);
 		return false;
 	}
-	memcpy(tmem_arena_slot(&store->arena, new), from,
-	       sizeof(*from) + from->length);
+	tmem_slot_copy(tmem_arena_slot(&store->arena, new), from);
 	relink_page(store, tmem_object_nr(store, from->object), handle, new);
 	*tmem_index_find(&shard->index, tmem_slot_hash(store, from), is_ref,
 			 &handle) = new;
@@ -417,14 +445,14 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 	return true;
 }
 
-bool tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
-			 uint32_t *entry, unsigned length)
+uint32_t tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
+			     uint32_t *entry, unsigned length)
 {
 	uint32_t old = *entry, new = tmem_arena_alloc(&store->arena, length, 0);
 	struct tmem_slot *from = tmem_arena_slot(&store->arena, old), *to;
 
 	if (!new)
-		return false;
+		return 0;
 	to = tmem_arena_slot(&store->arena, new);
 	to->object = from->object;
 	to->index = from->index;
@@ -432,12 +460,11 @@ bool tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
 	if (is_ephemeral(store, from) &&
 	    !tmem_queue_move(store, shard, old, new)) {
 		tmem_arena_release(&store->arena, new);
-		return false;
+		return 0;
 	}
 	relink_page(store, tmem_object_nr(store, from->object), old, new);
 	*entry = new;
-	release_slot(store, shard, old);
-	return true;
+	return old;
 }
 
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
@@ -452,9 +479,9 @@ void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
 	if (is_ephemeral(store, slot))
 		tmem_queue_remove(store, shard, handle);
 	unlink_page(store, object, handle);
-	release_slot(store, shard, handle);
+	tmem_object_release(store, shard, handle);
 	if (!object->nr_pages)
-		free_object(store, shard, nr);
+		tmem_object_free(store, shard, nr);
 }
 
 uint32_t tmem_object_drop(struct tmem_store *store, struct tmem_shard *shard,
@@ -471,4 +498,31 @@ uint32_t tmem_object_drop(struct tmem_store *store, struct tmem_shard *shard,
 		tmem_object_drop_page(store, shard, oldest);
 	}
 	return dropped;
+}
+
+void tmem_object_adopt_orphan(struct tmem_store *store,
+			      struct tmem_shard *shard, uint32_t handle)
+{
+	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
+	shard->stats.stored_bytes +=
+		tmem_arena_slot(&store->arena, handle)->length;
+	tmem_arena_release(&store->arena, handle);
+}
+
+bool tmem_object_adopt_page(struct tmem_store *store,
+			    const struct tmem_key *key, uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	struct tmem_shard *shard = key->shard;
+
+	if (!tmem_index_insert(&shard->index, &store->meta, key->hash, handle))
+		return false;
+	if (!queue_page(store, key, handle)) {
+		tmem_index_remove(&shard->index, &store->meta, key->hash,
+				  handle);
+		return false;
+	}
+	link_page(store, tmem_object_nr(store, slot->object), handle);
+	count_page(store, shard, handle, tmem_slot_form(slot));
+	return true;
 }

@@ -42,10 +42,17 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
-/* Turns an index entry to a new slot for `length`; false: no memory. */
-bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
-			   uint32_t *entry, unsigned length)
-	TMEM_REQUIRES(&shard->lock);
+/*
+ * Turns an index entry to a new slot for `length` bytes, to be filled, and
+ * returns the old one, which is then to be released (so that at each moment
+ * one of the two is whole); 0: no memory.
+ */
+uint32_t tmem_object_move_page(struct tmem_store *store,
+			       struct tmem_shard *shard, uint32_t *entry,
+			       unsigned length) TMEM_REQUIRES(&shard->lock);
+/* The page's slot goes, index and list having let go of it. */
+void tmem_object_release(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
 /*
  * Moves a page's slot, as it is, to a ready one of the same size; false: there
@@ -54,13 +61,32 @@ bool tmem_object_move_page(struct tmem_store *store, struct tmem_shard *shard,
 bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 			  uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
-/*
- * Gives the page at an index entry a slot for `length` bytes, to be filled,
- * and the old one up; its place in lists and queues stays.  False: no memory.
- */
-bool tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
-			 uint32_t *entry, unsigned length)
+/* The same, but the page's place in lists and queues stays. */
+uint32_t tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
+			     uint32_t *entry, unsigned length)
 	TMEM_REQUIRES(&shard->lock);
+
+/*
+ * Record number `nr`, which is zeroed and not durable yet, becomes the key's
+ * object; false: no memory, and it is as it was.  free: and its slot, if any.
+ */
+bool tmem_object_init(struct tmem_store *store, const struct tmem_key *key,
+		      uint32_t nr) TMEM_REQUIRES(&key->shard->lock);
+void tmem_object_free(struct tmem_store *store, struct tmem_shard *shard,
+		      uint32_t nr) TMEM_REQUIRES(&shard->lock);
+
+/* A reference's target has one user less. */
+void tmem_object_unrefer(struct tmem_store *store, struct tmem_shard *shard,
+			 const struct tmem_slot *reference)
+	TMEM_REQUIRES(&shard->lock);
+/* A slot in use that others refer to has no owner. */
+void tmem_object_adopt_orphan(struct tmem_store *store,
+			      struct tmem_shard *shard, uint32_t handle)
+	TMEM_REQUIRES(&shard->lock);
+/* A whole slot that names the page joins index, list, queue and gauges. */
+bool tmem_object_adopt_page(struct tmem_store *store,
+			    const struct tmem_key *key, uint32_t handle)
+	TMEM_REQUIRES(&key->shard->lock);
 
 /* Removes a page from index, list, gauges and arena. */
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,

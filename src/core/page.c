@@ -93,14 +93,17 @@ static bool replace_locked(struct tmem_store *store, struct tmem_shard *shard,
 			   uint32_t *entry, const struct encoded *e)
 	TMEM_REQUIRES(&shard->lock)
 {
-	const struct tmem_slot *old = tmem_arena_slot(&store->arena, *entry);
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, *entry);
+	uint32_t old = 0;
 
-	if (tmem_slot_form(old) != TMEM_FORM_REF &&
+	if (tmem_slot_form(slot) != TMEM_FORM_REF &&
 	    tmem_arena_may_rewrite(&store->arena, *entry, e->length))
 		tmem_object_uncount(store, shard, *entry);
-	else if (!tmem_object_move_page(store, shard, entry, e->length))
+	else if (!(old = tmem_object_move_page(store, shard, entry, e->length)))
 		return false;
 	tmem_object_fill(store, shard, *entry, e->form, e->data, e->length);
+	if (old)
+		tmem_object_release(store, shard, old);
 	shard->stats.stores_replaced++;
 	return true;
 }
@@ -213,6 +216,22 @@ static const struct tmem_slot *slot_of(const struct copy *copy)
 	return (const struct tmem_slot *)copy->bytes;
 }
 
+/* A slot that others refer to: its owner may mark it meanwhile. */
+static bool copy_shared(const struct tmem_store *store, uint32_t handle,
+			struct copy *copy)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	struct tmem_slot *to = (struct tmem_slot *)copy->bytes;
+
+	copy->size = tmem_arena_size_of(&store->arena, handle);
+	if (sizeof(*slot) + slot->length > copy->size)
+		return false;
+	memcpy(to, slot, offsetof(struct tmem_slot, form_generation));
+	to->form_generation = tmem_slot_word(slot);
+	memcpy(to->data, slot->data, slot->length);
+	return true;
+}
+
 /* False if the slot's length is damaged. */
 static bool copy_slot(const struct tmem_store *store, uint32_t handle,
 		      struct copy *copy)
@@ -251,7 +270,7 @@ static int copy_locked(const struct tmem_client *client, tmem_pool_id pool,
 	if (!tmem_slot_is_whole(slot_of(copy), copy->size))
 		return -EIO;
 	memcpy(&handle, slot_of(copy)->data, sizeof(handle));
-	return copy_slot(store, handle, copy) ? 0 : -EIO;
+	return copy_shared(store, handle, copy) ? 0 : -EIO;
 }
 
 /* A damaged slot is told by its checksum before the page is written. */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cool.h"
+#include "durable.h"
 #include "object.h"
 #include "queue.h"
 
@@ -70,7 +71,8 @@ static bool drop_some_locked(struct tmem_store *store, struct tmem_shard *shard,
 		next = object->next;
 		if (object->pool == pool &&
 		    (client == EVERY_CLIENT ||
-		     object->client == (uint32_t)client))
+		     object->client == (uint32_t)client ||
+		     object->client == TMEM_CLIENT_UNKNOWN))
 			budget -= tmem_object_drop(store, shard, nr, budget);
 	}
 	*counter += DROP_BATCH - budget;
@@ -111,14 +113,29 @@ static struct tmem_pool *find_shared_locked(struct tmem_store *store,
 	return NULL;
 }
 
+/* Nobody uses it any more. */
+static void remove_locked(struct tmem_store *store, struct tmem_pool *pool)
+	TMEM_REQUIRES(&store->control)
+{
+	uint32_t number = (uint32_t)(pool - store->pools);
+
+	/* Who takes a shard's lock after us sees that it is gone. */
+	atomic_store(&pool->id, 0);
+	tmem_durable_gone(store, &pool->slot);
+	drop_all(store, number, EVERY_CLIENT);
+	atomic_store(&pool->clients, 0);
+	TMEM_ASSERT(atomic_load(&pool->bytes) == 0);
+	atomic_store(&pool->flags, 0);
+	pool->used = 0;
+}
+
 static uint16_t *joins_of(struct tmem_pool *pool,
 			  const struct tmem_client *client)
 {
 	return &atomic_load(&pool->queues)->joins[client->nr];
 }
 
-/* And the ghosts, with the first. */
-static bool make_queues(struct tmem_store *store, struct tmem_pool *pool)
+bool tmem_pool_make_queues(struct tmem_store *store, struct tmem_pool *pool)
 {
 	if (!atomic_load(&pool->queues))
 		atomic_store(&pool->queues, tmem_meta_alloc(&store->meta, 1));
@@ -130,11 +147,19 @@ static bool make_queues(struct tmem_store *store, struct tmem_pool *pool)
 
 static int join_locked(struct tmem_client *client, struct tmem_pool *pool,
 		       tmem_pool_id *ret_pool)
+	TMEM_REQUIRES(&client->store->control)
 {
+	uint64_t bit = 1ull << client->nr;
+
 	if (*joins_of(pool, client) == UINT16_MAX)
 		return -ENOSPC;
 	++*joins_of(pool, client);
-	atomic_fetch_or(&pool->clients, 1ull << client->nr);
+	atomic_fetch_or(&pool->clients, bit);
+	if (!tmem_durable_pool(client->store, pool)) {
+		if (!--*joins_of(pool, client))
+			atomic_fetch_and(&pool->clients, ~bit);
+		return -ENOMEM;
+	}
 	*ret_pool = atomic_load(&pool->id);
 	return 0;
 }
@@ -147,11 +172,13 @@ static int make_locked(struct tmem_client *client,
 	struct tmem_store *store = client->store;
 	int number = reserve_locked(client->store);
 	struct tmem_pool *pool;
+	tmem_pool_id id;
 
 	if (number < 0)
 		return number;
 	pool = &store->pools[number];
-	if ((flags & TMEM_POOL_EPHEMERAL) && !make_queues(store, pool)) {
+	if ((flags & TMEM_POOL_EPHEMERAL) &&
+	    !tmem_pool_make_queues(store, pool)) {
 		pool->used = 0;
 		return -ENOMEM;
 	}
@@ -160,7 +187,12 @@ static int make_locked(struct tmem_client *client,
 		*joins_of(pool, client) = 1;
 	if (flags & TMEM_POOL_SHARED)
 		memcpy(pool->uuid, options->uuid, sizeof(pool->uuid));
-	*ret_pool = publish_locked(client->store, number, client->nr);
+	id = publish_locked(client->store, number, client->nr);
+	if (!tmem_durable_pool(client->store, pool)) {
+		remove_locked(client->store, pool);
+		return -ENOMEM;
+	}
+	*ret_pool = id;
 	return 0;
 }
 
@@ -202,19 +234,16 @@ int tmem_pool_create(struct tmem_client *client,
 	return r;
 }
 
-/* Nobody uses it any more. */
-static void remove_locked(struct tmem_store *store, struct tmem_pool *pool)
+/*
+ * A client has left, or will have to leave less often.  If there is no memory
+ * to note it a shared pool rather goes with this process than that the client
+ * comes back.
+ */
+static void note_locked(struct tmem_store *store, struct tmem_pool *pool)
 	TMEM_REQUIRES(&store->control)
 {
-	uint32_t number = (uint32_t)(pool - store->pools);
-
-	/* Who takes a shard's lock after us sees that it is gone. */
-	atomic_store(&pool->id, 0);
-	drop_all(store, number, EVERY_CLIENT);
-	atomic_store(&pool->clients, 0);
-	TMEM_ASSERT(atomic_load(&pool->bytes) == 0);
-	atomic_store(&pool->flags, 0);
-	pool->used = 0;
+	if (!tmem_durable_pool(store, pool))
+		tmem_durable_gone(store, &pool->slot);
 }
 
 static void leave_locked(struct tmem_client *client, struct tmem_pool *pool)
@@ -224,14 +253,17 @@ static void leave_locked(struct tmem_client *client, struct tmem_pool *pool)
 	uint64_t bit = 1ull << client->nr;
 
 	if ((atomic_load(&pool->flags) & TMEM_POOL_EPHEMERAL) &&
-	    --*joins_of(pool, client))
+	    --*joins_of(pool, client)) {
+		note_locked(client->store, pool);
 		return; /* it has joined more than once */
+	}
 	if (atomic_load(&pool->clients) == bit) {
 		remove_locked(client->store, pool);
 		return;
 	}
 	atomic_fetch_and(&pool->clients, ~bit);
 	drop_all(store, (uint32_t)(pool - store->pools), (int)client->nr);
+	note_locked(client->store, pool);
 }
 
 int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id)
@@ -338,6 +370,28 @@ static void undo_clone(struct tmem_store *store, uint32_t pool) TMEM_UNANALYSED
 	}
 }
 
+/* With every shard held: the clone, whole or not at all. */
+static int clone_locked(struct tmem_client *client, uint32_t from, int number,
+			tmem_pool_id *ret_pool) TMEM_UNANALYSED
+{
+	struct tmem_store *store = client->store;
+	struct tmem_pool *pool = &store->pools[number];
+	tmem_pool_id id;
+
+	if (clone_all(store, from, (uint32_t)number)) {
+		id = publish_locked(store, number, client->nr);
+		if (tmem_durable_pool(store, pool)) {
+			store->shards[0].stats.clones++;
+			*ret_pool = id;
+			return 0;
+		}
+		atomic_store(&pool->id, 0);
+	}
+	undo_clone(store, (uint32_t)number);
+	pool->used = 0;
+	return -ENOMEM;
+}
+
 /* The number of the clone-to-be, or why there can be none. */
 static int reserve_clone_locked(struct tmem_client *client, tmem_pool_id id)
 	TMEM_REQUIRES(&client->store->control)
@@ -355,25 +409,16 @@ int tmem_pool_clone(struct tmem_client *client, tmem_pool_id pool,
 		    tmem_pool_id *ret_pool) TMEM_UNANALYSED
 {
 	struct tmem_store *store = client->store;
-	bool cloned;
-	int number;
+	int number, r;
 
 	tmem_lock_acquire(&store->control);
-	number = reserve_clone_locked(client, pool);
+	r = number = reserve_clone_locked(client, pool);
 	if (number >= 0) {
 		tmem_shards_acquire(store);
-		cloned = clone_all(store, tmem_pool_number(pool),
-				   (uint32_t)number);
-		if (cloned) {
-			store->shards[0].stats.clones++;
-			*ret_pool = publish_locked(store, number, client->nr);
-		} else {
-			undo_clone(store, (uint32_t)number);
-			store->pools[number].used = 0;
-			number = -ENOMEM;
-		}
+		r = clone_locked(client, tmem_pool_number(pool), number,
+				 ret_pool);
 		tmem_shards_release(store);
 	}
 	tmem_lock_release(&store->control);
-	return number < 0 ? number : 0;
+	return r;
 }

@@ -13,6 +13,9 @@ int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id);
 int tmem_pool_clone(struct tmem_client *client, tmem_pool_id pool,
 		    tmem_pool_id *ret_pool);
 
+/* An ephemeral pool's, and the ghosts with the first; false: no memory. */
+bool tmem_pool_make_queues(struct tmem_store *store, struct tmem_pool *pool);
+
 /* The client goes: destroys or leaves all its pools; control lock held. */
 void tmem_pool_leave_all_locked(struct tmem_client *client);
 

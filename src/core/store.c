@@ -4,6 +4,7 @@
 
 #include <tmem/store.h>
 
+#include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
 #include "compact.h"
@@ -12,6 +13,7 @@
 #include "near.h"
 #include "page.h"
 #include "pool.h"
+#include "recover.h"
 #include "unzip.h"
 
 #define STORE_MAGIC 0x65726f74732d6d74ull /* "tm-store" */
@@ -157,13 +159,99 @@ static struct tmem_quiet *map_quiet(void)
 	return quiet;
 }
 
+/* The image of a restartable store; it knows better how many shards. */
+static int open_image(const struct tmem_store_options *options, uint64_t max,
+		      struct tmem_image *image, uint32_t *nr_shards)
+{
+	int r;
+
+	*image = (struct tmem_image){ .fd = -1 };
+	if (!options->arena_fd)
+		return 0;
+	r = tmem_image_open(image, *options->arena_fd, max, *nr_shards);
+	if (r == 0)
+		*nr_shards = image->nr_shards;
+	return r;
+}
+
+/* The struct, in memory of its own; the image is the store's then. */
+static struct tmem_store *map_store(const struct tmem_image *image,
+				    uint32_t nr_shards)
+{
+	size_t image_bytes = image->fd < 0 ? 0 : sizeof(*image);
+	struct tmem_store *store;
+	size_t bytes;
+
+	bytes = sizeof(*store) + nr_shards * sizeof(struct tmem_shard);
+	bytes = (bytes + image_bytes + 4095) & ~(size_t)4095;
+	store = tmem_map->map(bytes, 4096);
+	if (!store)
+		return NULL;
+	init(store, nr_shards);
+	store->mapped_bytes = bytes;
+	store->fixed_bytes = bytes + 4096;
+	if (image_bytes) {
+		store->image = (struct tmem_image *)&store->shards[nr_shards];
+		*store->image = *image;
+		store->arena.pages.image = store->image;
+		store->fixed_bytes += tmem_image_private_bytes(image) + 4096;
+	}
+	store->account.held_bytes = store->fixed_bytes;
+	return store;
+}
+
+static void set_options(struct tmem_store *store,
+			const struct tmem_store_options *options, uint64_t max)
+{
+	store->max_limit_bytes = max;
+	store->no_raw = options->no_raw != 0;
+	store->cool_after_ns = options->cool_after_ns;
+	if (options->cool_after_ns)
+		tmem_codecs_check();
+	store->account.limit_bytes = options->limit_bytes;
+}
+
+/* What the store begins with, and what its image has. */
+static int fill(struct tmem_store *store)
+{
+	int r = 0;
+
+	store->quiet = map_quiet();
+	if (!store->quiet || !tmem_scratch_make(store, &store->scratches[0]))
+		return -ENOMEM;
+	if (store->image)
+		r = tmem_image_begin(store->image);
+	if (r == 0 && store->image)
+		r = tmem_recover(store);
+	if (r == 0)
+		r = tmem_client_init_default(store);
+	return r;
+}
+
+static void close_store(struct tmem_store *store, bool clean)
+{
+	struct tmem_image image = { .fd = -1 };
+
+	store->magic = 0;
+	if (store->image)
+		image = *store->image;
+	tmem_unzip_fini(store);
+	tmem_arena_fini(&store->arena);
+	tmem_meta_fini(&store->meta);
+	if (store->quiet)
+		tmem_map->unmap(store->quiet, 4096);
+	tmem_map->unmap(store, store->mapped_bytes);
+	tmem_image_close(&image, clean);
+}
+
 int tmem_store_open(const struct tmem_store_options *options,
 		    struct tmem_store **ret_store)
 {
 	uint64_t max = options->max_limit_bytes;
 	uint32_t nr_shards = TMEM_FEW_SHARDS;
 	struct tmem_store *store;
-	size_t bytes;
+	struct tmem_image image;
+	int r;
 
 	if (!max)
 		max = options->limit_bytes;
@@ -172,25 +260,19 @@ int tmem_store_open(const struct tmem_store_options *options,
 		return -EINVAL;
 	if (max >= TMEM_MANY_SHARDS_BYTES)
 		nr_shards = TMEM_MAX_SHARDS;
-	bytes = sizeof(*store) + nr_shards * sizeof(struct tmem_shard);
-	bytes = (bytes + 4095) & ~(size_t)4095;
-	store = tmem_map->map(bytes, 4096);
-	if (!store)
+	r = open_image(options, max, &image, &nr_shards);
+	if (r < 0)
+		return r;
+	store = map_store(&image, nr_shards);
+	if (!store) {
+		tmem_image_close(&image, false);
 		return -ENOMEM;
-	init(store, nr_shards);
-	store->max_limit_bytes = max;
-	store->no_raw = options->no_raw != 0;
-	store->cool_after_ns = options->cool_after_ns;
-	if (options->cool_after_ns)
-		tmem_codecs_check();
-	store->fixed_bytes = bytes + 4096;
-	store->account.held_bytes = bytes + 4096;
-	store->account.limit_bytes = options->limit_bytes;
-	store->quiet = map_quiet();
-	if (!store->quiet || !tmem_scratch_make(store, &store->scratches[0]) ||
-	    tmem_client_init_default(store) < 0) {
-		tmem_store_close(store);
-		return -ENOMEM;
+	}
+	set_options(store, options, max);
+	r = fill(store);
+	if (r < 0) {
+		close_store(store, false);
+		return r;
 	}
 	*ret_store = store;
 	return 0;
@@ -201,13 +283,7 @@ void tmem_store_close(struct tmem_store *store)
 	if (!store)
 		return;
 	TMEM_ASSERT(store->magic == STORE_MAGIC);
-	store->magic = 0;
-	tmem_unzip_fini(store);
-	tmem_arena_fini(&store->arena);
-	tmem_meta_fini(&store->meta);
-	if (store->quiet)
-		tmem_map->unmap(store->quiet, 4096);
-	tmem_map->unmap(store, store->fixed_bytes - 4096);
+	close_store(store, true);
 }
 
 int tmem_store_set_limit(struct tmem_store *store, uint64_t limit_bytes)
@@ -253,7 +329,7 @@ void tmem_store_for_each_mapping(struct tmem_store *store,
 					    size_t bytes),
 				 void *arg)
 {
-	fn(arg, store, store->fixed_bytes - 4096);
+	fn(arg, store, store->mapped_bytes);
 	fn(arg, store->quiet, 4096);
 	tmem_unzip_for_each(store, fn, arg);
 	if (tmem_lock_acquire_unless_closed(&store->control)) {

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A restartable store's rules: what is there when its file is opened again,
+ * what is refused, and that a damaged image yields right pages or none.
+ */
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <tmem/client.h>
+#include <tmem/stats.h>
+#include <tmem/store.h>
+
+#include "arena/image.h"
+#include "fstest.h"
+#include "testimage.h"
+
+#define LIMIT (64ull << 20)
+
+enum {
+	PAGES = 600
+};
+
+static struct tmem_store *open_store(int fd, uint64_t limit)
+{
+	struct tmem_store_options options = { .limit_bytes = limit,
+					      .max_limit_bytes = LIMIT,
+					      .arena_fd = &fd };
+	struct tmem_store *store = NULL;
+
+	CHECK_EQ(tmem_store_open(&options, &store), 0);
+	tmem_store_check(store);
+	return store;
+}
+
+static int try_open(int fd)
+{
+	struct tmem_store_options options = { .limit_bytes = LIMIT,
+					      .arena_fd = &fd };
+	struct tmem_store *store = NULL;
+	int r = tmem_store_open(&options, &store);
+
+	if (r == 0)
+		tmem_store_close(store);
+	return r;
+}
+
+static struct tmem_io io_of(uint32_t i, void *page)
+{
+	return (struct tmem_io){ .object = { { i % 7, 5, i % 3 } },
+				 .index = i,
+				 .page = page };
+}
+
+static int store_page(struct tmem_backend b, tmem_pool_id pool, uint32_t i,
+		      uint64_t tag)
+{
+	char page[PAGE];
+	struct tmem_io io = io_of(i, page);
+
+	page_fill(page, tag);
+	CHECK_EQ(b.ops->store(b.self, pool, &io, 1), 0);
+	return io.result;
+}
+
+/* The page has that tag's content; 0: it is not there. */
+static void must_have(struct tmem_backend b, tmem_pool_id pool, uint32_t i,
+		      uint64_t tag)
+{
+	char page[PAGE], want[PAGE];
+	struct tmem_io io = io_of(i, page);
+
+	CHECK_EQ(b.ops->load(b.self, pool, &io, 1), 0);
+	CHECK_EQ(io.result, tag ? 0 : TMEM_MISS);
+	page_fill(want, tag);
+	CHECK(!tag || memcmp(page, want, PAGE) == 0);
+}
+
+static void drop_page(struct tmem_backend b, tmem_pool_id pool, uint32_t i)
+{
+	struct tmem_io io = io_of(i, NULL);
+
+	CHECK_EQ(b.ops->invalidate(b.self, pool, &io, 1), 0);
+	CHECK_EQ(io.result, 0);
+}
+
+static tmem_pool_id make_pool(struct tmem_backend b, uint32_t flags)
+{
+	struct tmem_pool_options options = { .flags = flags, .uuid = { 3, 4 } };
+	tmem_pool_id pool = 0;
+
+	CHECK_EQ(b.ops->pool_create(b.self, &options, &pool), 0);
+	return pool;
+}
+
+static struct tmem_stats stats_of(struct tmem_backend b)
+{
+	struct tmem_stats s;
+
+	CHECK_EQ(b.ops->stats(b.self, &s), 0);
+	return s;
+}
+
+static uint64_t tag_of(uint32_t i)
+{
+	return i % 5 ? 1 + i : 100000 + i; /* replaced once */
+}
+
+static void pages_come_back_on(int fd)
+{
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id pool = make_pool(b, 0), clone = 0;
+	tmem_pool_id eph = make_pool(b, TMEM_POOL_EPHEMERAL);
+	struct tmem_stats before, after;
+	uint32_t i;
+
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 1 + i), 0);
+	CHECK_EQ(b.ops->pool_clone(b.self, pool, &clone), 0);
+	for (i = 0; i < PAGES; i++) {
+		if (i % 5 == 0)
+			CHECK_EQ(store_page(b, pool, i, tag_of(i)), 0);
+		if (i % 7 == 0)
+			drop_page(b, pool, i);
+		if (i % 11 == 0)
+			drop_page(b, clone, i);
+		CHECK_EQ(store_page(b, eph, i, 7 + i), 0);
+		if (i % 3 == 0)
+			must_have(b, eph, i, 7 + i);
+	}
+	tmem_store_check(store);
+	before = stats_of(b);
+	tmem_store_close(store);
+
+	store = open_store(fd, LIMIT);
+	b = tmem_store_backend(store);
+	after = stats_of(b);
+	CHECK_EQ(after.pages, before.pages);
+	CHECK_EQ(after.recovered, before.pages);
+	CHECK_EQ(after.recover_torn + after.recover_stale, 0);
+	CHECK_EQ(after.ref_pages, before.ref_pages);
+	CHECK_EQ(after.slot_bytes, before.slot_bytes);
+	CHECK_EQ(after.stored_bytes, before.stored_bytes);
+	CHECK_EQ(after.ephemeral_pages, before.ephemeral_pages);
+	CHECK(after.data_bytes <= before.data_bytes);
+	for (i = 0; i < PAGES; i++) {
+		must_have(b, pool, i, i % 7 ? tag_of(i) : 0);
+		must_have(b, clone, i, i % 11 ? 1 + i : 0);
+		must_have(b, eph, i, i % 3 ? 7 + i : 0);
+		must_have(b, eph, i, 0);
+	}
+	CHECK_EQ(b.ops->pool_destroy(b.self, pool), 0);
+	for (i = 0; i < PAGES; i++)
+		must_have(b, clone, i, i % 11 ? 1 + i : 0);
+	CHECK_EQ(b.ops->pool_destroy(b.self, clone), 0);
+	CHECK_EQ(b.ops->pool_destroy(b.self, eph), 0);
+	tmem_store_check(store);
+	tmem_store_set_limit(store, LIMIT / 2);
+	CHECK_EQ(stats_of(b).slot_bytes, 0);
+	tmem_store_close(store);
+}
+
+static void pages_come_back(void)
+{
+	int fd = image_memfd();
+
+	pages_come_back_on(fd);
+	close(fd);
+	fd = image_file();
+	pages_come_back_on(fd);
+	close(fd);
+}
+
+static void pools_and_clients_come_back(void)
+{
+	const uint64_t uuid[2] = { 3, 4 };
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_client *a, *b;
+	struct tmem_client_pool pools[4];
+	tmem_pool_id shared, gone, next;
+	struct tmem_backend be;
+
+	CHECK_EQ(tmem_client_create(store, 7, &a), 0);
+	CHECK_EQ(tmem_client_create(store, 0, &b), 0);
+	CHECK_EQ(tmem_client_number(b), 2);
+	CHECK_EQ(tmem_client_allow(a, uuid, 1), 0);
+	CHECK_EQ(tmem_client_allow(b, uuid, 1), 0);
+	shared = make_pool(tmem_client_backend(a),
+			   TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED);
+	CHECK_EQ(make_pool(tmem_client_backend(b),
+			   TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED),
+		 shared);
+	CHECK_EQ(make_pool(tmem_client_backend(b),
+			   TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED),
+		 shared);
+	gone = make_pool(tmem_client_backend(a), 0);
+	be = tmem_client_backend(a);
+	CHECK_EQ(store_page(be, gone, 1, 1), 0);
+	CHECK_EQ(store_page(be, shared, 2, 2), 0);
+	CHECK_EQ(be.ops->pool_destroy(be.self, gone), 0);
+	tmem_store_close(store);
+
+	store = open_store(fd, LIMIT);
+	CHECK_EQ(tmem_client_find(store, 3, &a), -ENOENT);
+	CHECK_EQ(tmem_client_find(store, 64, &a), -ENOENT);
+	CHECK_EQ(tmem_client_find(store, 0, &a), 0);
+	CHECK(a == tmem_client_default(store));
+	CHECK_EQ(tmem_client_pools(a, pools, 4), 0);
+	CHECK_EQ(tmem_client_find(store, 1, &a), 0);
+	CHECK_EQ(tmem_client_find(store, 2, &b), 0);
+	CHECK_EQ(tmem_client_pools(a, pools, 4), 1);
+	CHECK_EQ(pools[0].id, shared);
+	CHECK_EQ(pools[0].flags, TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED);
+	CHECK(pools[0].uuid[0] == 3 && pools[0].uuid[1] == 4);
+	must_have(tmem_client_backend(b), shared, 2, 2);
+	/* The id of a pool that is gone does not come again. */
+	next = make_pool(tmem_client_backend(a), 0);
+	CHECK(next != gone);
+	be = tmem_client_backend(a);
+	CHECK_EQ(be.ops->pool_destroy(be.self, gone), -ENOENT);
+	/* Of two joins one is left, and the authorisation. */
+	be = tmem_client_backend(b);
+	CHECK_EQ(be.ops->pool_destroy(be.self, shared), 0);
+	CHECK_EQ(tmem_client_pools(b, pools, 4), 1);
+	CHECK_EQ(be.ops->pool_destroy(be.self, shared), 0);
+	CHECK_EQ(tmem_client_pools(b, pools, 4), 0);
+	CHECK_EQ(make_pool(be, TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED), shared);
+	tmem_client_destroy(b);
+	tmem_store_check(store);
+	tmem_store_close(store);
+
+	store = open_store(fd, LIMIT);
+	CHECK_EQ(tmem_client_find(store, 2, &b), -ENOENT);
+	tmem_store_close(store);
+	close(fd);
+}
+
+static void a_file_in_use_is_busy(void)
+{
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+
+	CHECK_EQ(try_open(fd), -EBUSY);
+	tmem_store_close(store);
+	CHECK_EQ(try_open(fd), 0);
+	close(fd);
+}
+
+/* The bytes of a file, to see that nothing was changed. */
+static void expect_untouched(const void *bytes, size_t size, int result)
+{
+	int fd = image_memfd();
+	char *now = malloc(size);
+
+	CHECK(now != NULL);
+	CHECK_EQ(pwrite(fd, bytes, size, 0), size);
+	CHECK_EQ(try_open(fd), result);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), size);
+	CHECK_EQ(pread(fd, now, size, 0), size);
+	CHECK(memcmp(bytes, now, size) == 0);
+	free(now);
+	close(fd);
+}
+
+static void what_is_no_arena_is_refused(void)
+{
+	char super[4096], other[4096];
+	int fd = image_memfd(), pipes[2];
+	size_t at;
+
+	CHECK_EQ(try_open(fd), 0);
+	CHECK_EQ(pread(fd, super, sizeof(super), 0), sizeof(super));
+	close(fd);
+	memset(other, 'x', sizeof(other));
+	expect_untouched(other, 1, -EBADMSG);
+	expect_untouched(other, sizeof(other), -EBADMSG);
+	for (at = 0; at < 72; at++) {
+		memcpy(other, super, sizeof(other));
+		other[at] ^= 1;
+		expect_untouched(other, sizeof(other),
+				 at >= 8 && at < 12 ? -EPROTONOSUPPORT
+						    : -EBADMSG);
+	}
+	expect_untouched(super, 71, -EBADMSG);
+	CHECK_EQ(try_open(-1), -EBADF);
+	CHECK_EQ(pipe(pipes), 0);
+	CHECK_EQ(try_open(pipes[0]), -EINVAL);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* A file that was open when the machine went down: its order is unknown. */
+static void an_unclosed_file_of_another_boot_is_stale(void)
+{
+	int fd = image_file(), copy = image_file();
+	struct tmem_store *store = open_store(fd, LIMIT);
+
+	image_copy(fd, copy);
+	tmem_store_close(store);
+	CHECK_EQ(try_open(copy), 0);
+	store = open_store(fd, LIMIT);
+	image_copy(fd, copy);
+	image_other_boot(copy);
+	CHECK_EQ(try_open(copy), image_in_memory(copy) ? 0 : -ESTALE);
+	tmem_store_close(store);
+	image_copy(fd, copy);
+	image_other_boot(copy);
+	CHECK_EQ(try_open(copy), 0);
+	close(copy);
+	close(fd);
+}
+
+static void what_is_there_may_exceed_the_limit(void)
+{
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id pool = make_pool(b, 0);
+	uint32_t i;
+
+	for (i = 0; i < 4 * PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 2 + 3 * i), 0);
+	tmem_store_close(store);
+	store = open_store(fd, TMEM_STORE_MIN_BYTES);
+	b = tmem_store_backend(store);
+	CHECK(tmem_store_held_bytes(store) > TMEM_STORE_MIN_BYTES);
+	for (i = 0; i < 4 * PAGES; i++)
+		must_have(b, pool, i, 2 + 3 * i);
+	CHECK_EQ(store_page(b, pool, 0, 1), TMEM_REFUSED);
+	must_have(b, pool, 0, 0);
+	for (i = 1; i < 4 * PAGES; i++)
+		drop_page(b, pool, i);
+	CHECK_EQ(store_page(b, pool, 0, 1), 0);
+	tmem_store_check(store);
+	tmem_store_close(store);
+	close(fd);
+}
+
+/* Of an image with damage: right pages or none, and a store that works. */
+static void check_damaged(int fd, tmem_pool_id pool, tmem_pool_id clone)
+{
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	char page[PAGE], want[PAGE];
+	uint32_t i;
+	unsigned k;
+
+	for (i = 0; i < PAGES; i++)
+		for (k = 0; k < 2; k++) {
+			struct tmem_io io = io_of(i, page);
+
+			b.ops->load(b.self, k ? clone : pool, &io, 1);
+			page_fill(want, k ? 1 + i : tag_of(i));
+			CHECK(io.result || memcmp(page, want, PAGE) == 0);
+			CHECK(io.result != -EIO);
+		}
+	pool = make_pool(b, 0);
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 9 + i), 0);
+	tmem_store_check(store);
+	tmem_store_close(store);
+}
+
+static void a_damaged_image_has_right_pages_or_none(unsigned rounds)
+{
+	int fd = image_memfd(), copy = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id pool = make_pool(b, 0), clone = 0;
+	struct rng rng = { 17 };
+	uint32_t i;
+
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 1 + i), 0);
+	CHECK_EQ(b.ops->pool_clone(b.self, pool, &clone), 0);
+	for (i = 0; i < PAGES; i += 5)
+		CHECK_EQ(store_page(b, pool, i, tag_of(i)), 0);
+	tmem_store_close(store);
+	while (rounds-- > 0) {
+		image_copy(fd, copy);
+		image_damage(copy, &rng, 1 + rounds % 40);
+		check_damaged(copy, pool, clone);
+		/* And once more, as it was left. */
+		CHECK_EQ(try_open(copy), 0);
+	}
+	close(copy);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 100;
+
+	RUN(pages_come_back);
+	RUN(pools_and_clients_come_back);
+	RUN(a_file_in_use_is_busy);
+	RUN(what_is_no_arena_is_refused);
+	RUN(an_unclosed_file_of_another_boot_is_stale);
+	RUN(what_is_there_may_exceed_the_limit);
+	a_damaged_image_has_right_pages_or_none(rounds);
+	return 0;
+}
