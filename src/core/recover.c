@@ -30,9 +30,11 @@
 #include "object.h"
 #include "pool.h"
 #include "queue.h"
+#include "unzip.h"
 
 struct recovery {
 	struct tmem_store *store;
+	uint64_t limit_bytes; /* the store's own */
 	int error;
 	uint64_t kept; /* slots */
 	uint64_t torn;
@@ -155,6 +157,15 @@ static bool is_pool(const struct recovery *r, uint32_t number,
 	       ((data->flags & TMEM_POOL_SHARED) || !(clients & (clients - 1)));
 }
 
+/* As many ghosts as the limit allows that will count. */
+static bool make_queues(struct recovery *r, struct tmem_pool *pool)
+{
+	if (!atomic_load(&r->store->ghost.nr_entries))
+		tmem_ghost_init(&r->store->ghost, &r->store->meta,
+				r->limit_bytes);
+	return tmem_pool_make_queues(r->store, pool);
+}
+
 static void restore_pool(struct recovery *r, uint32_t number, uint32_t handle)
 {
 	struct tmem_pool *pool = &r->store->pools[number];
@@ -164,8 +175,7 @@ static void restore_pool(struct recovery *r, uint32_t number, uint32_t handle)
 	memcpy(&data, slot_of(r, handle)->data, sizeof(data));
 	if (!is_pool(r, number, &data))
 		return;
-	if ((data.flags & TMEM_POOL_EPHEMERAL) &&
-	    !tmem_pool_make_queues(r->store, pool)) {
+	if ((data.flags & TMEM_POOL_EPHEMERAL) && !make_queues(r, pool)) {
 		r->error = -ENOMEM;
 		return;
 	}
@@ -375,6 +385,16 @@ static void adopt(struct recovery *r, const struct tmem_key *key,
 	key->shard->stats.recovered++;
 }
 
+/* What reads a page's form must be there before the page is. */
+static void make_reader(struct recovery *r, const struct tmem_slot *slot)
+{
+	struct tmem_store *store = r->store;
+
+	if (tmem_codec_of(tmem_slot_form(slot))->decompress_bytes &&
+	    !atomic_load(&store->unzips[0]) && !tmem_unzip_make(store))
+		r->error = -ENOMEM;
+}
+
 static void find_data(void *arg, uint32_t handle,
 		      struct tmem_slot *slot) TMEM_UNANALYSED
 {
@@ -383,6 +403,7 @@ static void find_data(void *arg, uint32_t handle,
 
 	if (r->error || !is_page(slot) || !is_sound(r, handle))
 		return;
+	make_reader(r, slot);
 	if (!(slot->form_generation & TMEM_SLOT_ORPHAN) &&
 	    key_of(r, slot, &key) && wins(r, &key, slot))
 		adopt(r, &key, handle);
@@ -472,12 +493,14 @@ static int recover(struct recovery *r)
 
 int tmem_recover(struct tmem_store *store)
 {
-	struct recovery r = { .store = store };
-	uint64_t limit = tmem_account_limit(&store->account);
+	struct recovery r = {
+		.store = store,
+		.limit_bytes = tmem_account_limit(&store->account),
+	};
 	int error;
 
 	atomic_store(&store->account.limit_bytes, UINT64_MAX / 2);
 	error = recover(&r);
-	atomic_store(&store->account.limit_bytes, limit);
+	atomic_store(&store->account.limit_bytes, r.limit_bytes);
 	return error;
 }

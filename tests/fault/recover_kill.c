@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A restartable store whose process is killed again and again.
+ *
+ *	recover_kill KILLS [memfd | file] [SEED]
+ *
+ * A child opens the store, compares it with the log, and then has threads at
+ * work on it: workers, each with a client, pools and pages of its own, and one
+ * that compacts and recompresses.  The parent kills it: after a random time,
+ * counted from the start, so while it recovers, too; or it stops the first
+ * worker and lets it make a random number of single steps before.
+ *
+ * The log is memory that all of them share.  Of each page it has what was
+ * answered last and what has begun, in one word; likewise of each pool.  What
+ * was answered must be there, byte for byte; what had begun is done or not;
+ * nothing else may be there, and no slot may be torn.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include <tmem/client.h>
+#include <tmem/stats.h>
+#include <tmem/store.h>
+
+#include "fstest.h"
+#include "testimage.h"
+
+enum {
+	WORKERS = 2,
+	POOLS = 4,
+	KEYS = 160,
+	PER_OBJECT = 20,
+	EPHEMERAL = 1, /* that pool is */
+	STEPS = 4000,
+	DROP = -1, /* begun: it goes */
+	NO_CLIENT = 0
+};
+
+#define LIMIT (48ull << 20)
+
+enum begun {
+	NOTHING,
+	CREATE,
+	DESTROY,
+	CLONE /* of pool 0 */
+};
+
+/* Low half: what is there (0: nothing); high half: what has begun. */
+typedef _Atomic uint64_t cell;
+
+struct pool_log {
+	_Atomic uint32_t id;
+	_Atomic uint32_t begun;
+	cell cells[KEYS];
+};
+
+struct worker_log {
+	_Atomic uint32_t client;
+	_Atomic uint32_t tags;
+	struct pool_log pools[POOLS];
+};
+
+static struct log {
+	_Atomic uint32_t tight; /* stores may be refused */
+	_Atomic uint64_t ops;
+	_Atomic uint64_t recovered;
+	_Atomic uint64_t stale;
+	_Atomic uint64_t opened;
+	struct worker_log workers[WORKERS];
+} * the_log;
+
+struct worker {
+	struct worker_log *log;
+	struct tmem_backend b;
+	struct tmem_client *client;
+	struct rng rng;
+	uint32_t nr;
+};
+
+static uint64_t word_of(uint32_t there, uint32_t begun)
+{
+	return there | (uint64_t)begun << 32;
+}
+
+static uint32_t there_of(uint64_t word)
+{
+	return (uint32_t)word;
+}
+
+static uint32_t begun_of(uint64_t word)
+{
+	return (uint32_t)(word >> 32);
+}
+
+/* Same-filled, well or badly compressible, by tag; never the same twice. */
+static void fill(void *page, uint32_t tag)
+{
+	struct rng rng = { tag };
+	unsigned random = (unsigned)(rng_next(&rng) % 10) * 48, i;
+	uint64_t *w = page;
+
+	for (i = 0; i < PAGE / 8; i++)
+		w[i] = random && i < random ? rng_next(&rng)
+		       : random		    ? i / 3 % 17 + tag
+					    : tag;
+}
+
+static bool is_tag(const void *page, uint32_t tag)
+{
+	_Alignas(8) char want[PAGE];
+
+	fill(want, tag);
+	return memcmp(page, want, PAGE) == 0;
+}
+
+static struct tmem_io io_of(uint32_t key, void *page)
+{
+	return (struct tmem_io){ .object = { { key / PER_OBJECT, 1, 2 } },
+				 .index = key,
+				 .page = page };
+}
+
+static int load(struct worker *w, unsigned p, uint32_t key, void *page)
+{
+	struct tmem_io io = io_of(key, page);
+
+	CHECK_EQ(w->b.ops->load(w->b.self, atomic_load(&w->log->pools[p].id),
+				&io, 1),
+		 0);
+	CHECK(io.result >= 0);
+	return io.result;
+}
+
+/* Comparing with the log, and settling what had begun. */
+
+static void settle_cell(struct worker *w, unsigned p, uint32_t key)
+{
+	cell *c = &w->log->pools[p].cells[key];
+	uint64_t word = atomic_load(c);
+	uint32_t there = there_of(word), begun = begun_of(word);
+	_Alignas(8) char page[PAGE];
+	int r;
+
+	/* Its load takes it away, and we may be killed after it. */
+	if (p == EPHEMERAL)
+		atomic_store(c, word_of(there, begun ? begun : (uint32_t)DROP));
+	r = load(w, p, key, page);
+	if (r == TMEM_MISS) {
+		CHECK(!there || begun == (uint32_t)DROP || p == EPHEMERAL ||
+		      (begun && atomic_load(&the_log->tight)));
+		atomic_store(c, 0);
+	} else if (there && is_tag(page, there)) {
+		atomic_store(c, p == EPHEMERAL ? 0 : word_of(there, 0));
+	} else {
+		CHECK(begun && begun != (uint32_t)DROP && is_tag(page, begun));
+		atomic_store(c, p == EPHEMERAL ? 0 : word_of(begun, 0));
+	}
+}
+
+static bool has_pool(const struct tmem_client_pool *pools, unsigned nr,
+		     uint32_t id)
+{
+	while (nr-- > 0)
+		if (id && pools[nr].id == id)
+			return true;
+	return false;
+}
+
+static void forget_pool(struct pool_log *log)
+{
+	uint32_t key;
+
+	for (key = 0; key < KEYS; key++)
+		atomic_store(&log->cells[key], 0);
+	atomic_store(&log->id, 0);
+	atomic_store(&log->begun, NOTHING);
+}
+
+/* A clone has its cells before its id. */
+static void note_clone(struct worker_log *log, struct pool_log *pool,
+		       uint32_t id)
+{
+	uint32_t key;
+
+	for (key = 0; key < KEYS; key++)
+		atomic_store(&pool->cells[key],
+			     atomic_load(&log->pools[0].cells[key]));
+	atomic_store(&pool->id, id);
+	atomic_store(&pool->begun, NOTHING);
+}
+
+static void settle_pools(struct worker *w)
+{
+	struct tmem_client_pool pools[POOLS + 1];
+	unsigned nr = tmem_client_pools(w->client, pools, POOLS + 1), p, i;
+	uint32_t known = 0, unknown = 0;
+
+	CHECK(nr <= POOLS);
+	for (p = 0; p < POOLS; p++) {
+		struct pool_log *log = &w->log->pools[p];
+
+		if (has_pool(pools, nr, atomic_load(&log->id)))
+			continue;
+		CHECK(!atomic_load(&log->id) ||
+		      atomic_load(&log->begun) == DESTROY);
+		if (atomic_load(&log->id))
+			forget_pool(log);
+	}
+	for (i = 0; i < nr; i++) {
+		for (p = 0; p < POOLS; p++)
+			if (atomic_load(&w->log->pools[p].id) == pools[i].id)
+				break;
+		if (p < POOLS)
+			known++;
+		else
+			unknown = pools[i].id;
+	}
+	CHECK(known == nr || known + 1 == nr);
+	for (p = 0; p < POOLS; p++) {
+		struct pool_log *log = &w->log->pools[p];
+		uint32_t begun = atomic_load(&log->begun);
+
+		if (unknown && !atomic_load(&log->id) && begun == CLONE)
+			note_clone(w->log, log, unknown);
+		else if (unknown && !atomic_load(&log->id) && begun == CREATE)
+			atomic_store(&log->id, unknown);
+		else
+			continue;
+		unknown = 0;
+	}
+	CHECK(!unknown);
+	for (p = 0; p < POOLS; p++)
+		atomic_store(&w->log->pools[p].begun, NOTHING);
+}
+
+static void settle(struct worker *w)
+{
+	uint32_t key;
+	unsigned p;
+
+	/* Pages before clones of them. */
+	for (key = 0; key < KEYS; key++)
+		if (atomic_load(&w->log->pools[0].id))
+			settle_cell(w, 0, key);
+	settle_pools(w);
+	for (p = 0; p < POOLS; p++)
+		for (key = 0; key < KEYS; key++)
+			if (atomic_load(&w->log->pools[p].id))
+				settle_cell(w, p, key);
+}
+
+/* The workers' operations. */
+
+/* A store was refused that had no reason to be. */
+static _Noreturn void explain(struct worker *w)
+{
+	const struct tmem_counter *counter = tmem_stats_table();
+	struct tmem_stats s;
+
+	w->b.ops->stats(w->b.self, &s);
+	for (; counter->name; counter++)
+		fprintf(stderr, "%s %llu\n", counter->name,
+			*(unsigned long long *)((char *)&s + counter->offset));
+	abort();
+}
+
+static void store_one(struct worker *w, unsigned p, uint32_t key)
+{
+	cell *c = &w->log->pools[p].cells[key];
+	uint32_t there = there_of(atomic_load(c));
+	uint32_t tag = atomic_fetch_add(&w->log->tags, WORKERS) + w->nr;
+	_Alignas(8) char page[PAGE];
+	struct tmem_io io = io_of(key, page);
+
+	fill(page, tag);
+	atomic_store(c, word_of(there, tag));
+	CHECK_EQ(w->b.ops->store(w->b.self, atomic_load(&w->log->pools[p].id),
+				 &io, 1),
+		 0);
+	if (io.result && !atomic_load(&the_log->tight))
+		explain(w);
+	atomic_store(c, io.result ? 0 : tag);
+}
+
+static void load_one(struct worker *w, unsigned p, uint32_t key)
+{
+	cell *c = &w->log->pools[p].cells[key];
+	uint32_t there = there_of(atomic_load(c));
+	_Alignas(8) char page[PAGE];
+	int r;
+
+	if (p == EPHEMERAL)
+		atomic_store(c, word_of(there, (uint32_t)DROP));
+	r = load(w, p, key, page);
+	CHECK(r == (there ? 0 : TMEM_MISS) || p == EPHEMERAL);
+	CHECK(r || is_tag(page, there));
+	if (p == EPHEMERAL)
+		atomic_store(c, 0);
+}
+
+static void drop_one(struct worker *w, unsigned p, uint32_t key)
+{
+	cell *c = &w->log->pools[p].cells[key];
+	uint32_t there = there_of(atomic_load(c));
+	struct tmem_io io = io_of(key, NULL);
+
+	atomic_store(c, word_of(there, (uint32_t)DROP));
+	CHECK_EQ(w->b.ops->invalidate(
+			 w->b.self, atomic_load(&w->log->pools[p].id), &io, 1),
+		 0);
+	CHECK(io.result == (there ? 0 : TMEM_MISS) || p == EPHEMERAL);
+	atomic_store(c, 0);
+}
+
+static void drop_object(struct worker *w, unsigned p, uint32_t key)
+{
+	struct pool_log *log = &w->log->pools[p];
+	uint64_t pages;
+	uint32_t i;
+
+	key -= key % PER_OBJECT;
+	for (i = key; i < key + PER_OBJECT; i++)
+		atomic_store(&log->cells[i],
+			     word_of(there_of(atomic_load(&log->cells[i])),
+				     (uint32_t)DROP));
+	CHECK_EQ(w->b.ops->invalidate_object(w->b.self, atomic_load(&log->id),
+					     io_of(key, NULL).object, &pages),
+		 0);
+	for (i = key; i < key + PER_OBJECT; i++)
+		atomic_store(&log->cells[i], 0);
+}
+
+static void make_pool(struct worker *w, unsigned p)
+{
+	struct tmem_pool_options options = {
+		.flags = p == EPHEMERAL ? TMEM_POOL_EPHEMERAL : 0
+	};
+	struct pool_log *log = &w->log->pools[p];
+	tmem_pool_id id;
+	int r;
+
+	if (p > EPHEMERAL && atomic_load(&w->log->pools[0].id) &&
+	    rng_below(&w->rng, 3)) {
+		forget_pool(log);
+		atomic_store(&log->begun, CLONE);
+		r = w->b.ops->pool_clone(
+			w->b.self, atomic_load(&w->log->pools[0].id), &id);
+		if (r == 0)
+			note_clone(w->log, log, id);
+	} else {
+		atomic_store(&log->begun, CREATE);
+		r = w->b.ops->pool_create(w->b.self, &options, &id);
+		if (r == 0)
+			atomic_store(&log->id, id);
+	}
+	CHECK(r == 0 || atomic_load(&the_log->tight));
+	atomic_store(&log->begun, NOTHING);
+}
+
+static void destroy_pool(struct worker *w, unsigned p)
+{
+	struct pool_log *log = &w->log->pools[p];
+
+	atomic_store(&log->begun, DESTROY);
+	CHECK_EQ(w->b.ops->pool_destroy(w->b.self, atomic_load(&log->id)), 0);
+	forget_pool(log);
+}
+
+static void step(struct worker *w)
+{
+	unsigned p = (unsigned)rng_below(&w->rng, POOLS), k;
+	uint32_t key = (uint32_t)rng_below(&w->rng, KEYS);
+
+	atomic_fetch_add(&the_log->ops, 1);
+	if (!atomic_load(&w->log->pools[p].id)) {
+		make_pool(w, p);
+		return;
+	}
+	k = (unsigned)rng_below(&w->rng, 1000);
+	if (k < 550)
+		store_one(w, p, key);
+	else if (k < 700)
+		load_one(w, p, key);
+	else if (k < 970)
+		drop_one(w, p, key);
+	else if (k < 990)
+		drop_object(w, p, key);
+	else if (p > EPHEMERAL || k < 992)
+		destroy_pool(w, p);
+}
+
+static void *work(void *arg)
+{
+	for (;;)
+		step(arg);
+	return NULL;
+}
+
+static void *maintain(void *arg)
+{
+	struct timespec ts = { 0, 200000 };
+
+	for (;;) {
+		tmem_store_maintain(arg, 500000);
+		nanosleep(&ts, NULL);
+	}
+	return NULL;
+}
+
+/* The child. */
+
+static struct tmem_store *open_store(int fd)
+{
+	uint64_t limit =
+		atomic_load(&the_log->tight) ? TMEM_STORE_MIN_BYTES : LIMIT;
+	struct tmem_store_options options = { .limit_bytes = limit,
+					      .max_limit_bytes = LIMIT,
+					      .cool_after_ns = 1000000,
+					      .arena_fd = &fd };
+	struct tmem_stats s;
+	struct tmem_store *store;
+	struct tmem_backend b;
+
+	CHECK_EQ(tmem_store_open(&options, &store), 0);
+	tmem_store_check(store);
+	b = tmem_store_backend(store);
+	b.ops->stats(b.self, &s);
+	CHECK_EQ(s.recover_torn, 0);
+	atomic_fetch_add(&the_log->recovered, s.recovered);
+	atomic_fetch_add(&the_log->stale, s.recover_stale);
+	atomic_fetch_add(&the_log->opened, 1);
+	return store;
+}
+
+/* Clients that a kill left unknown go. */
+static void find_clients(struct tmem_store *store, struct worker *workers)
+{
+	struct tmem_client *client;
+	uint32_t nr, i;
+
+	for (nr = 1; nr < TMEM_CLIENTS_MAX; nr++) {
+		for (i = 0; i < WORKERS; i++)
+			if (atomic_load(&workers[i].log->client) == nr)
+				break;
+		if (i == WORKERS && !tmem_client_find(store, nr, &client))
+			tmem_client_destroy(client);
+	}
+	for (i = 0; i < WORKERS; i++) {
+		struct worker *w = &workers[i];
+		int r;
+
+		nr = atomic_load(&w->log->client);
+		if (nr != NO_CLIENT) {
+			CHECK_EQ(tmem_client_find(store, nr, &w->client), 0);
+		} else {
+			r = tmem_client_create(store, 0, &w->client);
+			if (r == -ENOMEM && atomic_load(&the_log->tight))
+				exit(0);
+			CHECK_EQ(r, 0);
+			atomic_store(&w->log->client,
+				     tmem_client_number(w->client));
+		}
+		w->b = tmem_client_backend(w->client);
+	}
+}
+
+static _Noreturn void run_child(int fd, uint64_t seed)
+{
+	struct tmem_store *store = open_store(fd);
+	struct worker workers[WORKERS];
+	pthread_t thread;
+	uint32_t i;
+
+	for (i = 0; i < WORKERS; i++)
+		workers[i] = (struct worker){ .log = &the_log->workers[i],
+					      .rng = { seed + i },
+					      .nr = i };
+	find_clients(store, workers);
+	for (i = 0; i < WORKERS; i++)
+		settle(&workers[i]);
+	CHECK_EQ(pthread_create(&thread, NULL, maintain, store), 0);
+	for (i = 1; i < WORKERS; i++)
+		CHECK_EQ(pthread_create(&thread, NULL, work, &workers[i]), 0);
+	work(&workers[0]);
+	exit(1);
+}
+
+/* The parent. */
+
+/* Some single steps of the first worker; false if the child is gone. */
+static bool single_step(pid_t pid, uint64_t steps)
+{
+	int status;
+
+	if (ptrace(PTRACE_SEIZE, pid, 0, 0) < 0)
+		return true;
+	CHECK_EQ(ptrace(PTRACE_INTERRUPT, pid, 0, 0), 0);
+	do {
+		if (waitpid(pid, &status, __WALL) != pid || !WIFSTOPPED(status))
+			return false;
+		if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0) < 0)
+			return true;
+	} while (steps-- > 0);
+	return true;
+}
+
+static void run_and_kill(int fd, struct rng *rng, bool tight)
+{
+	uint64_t after_us = rng_below(rng, 4) ? 5000 + rng_below(rng, 30000)
+					      : rng_below(rng, 8000);
+	uint64_t seed = rng_next(rng);
+	int status;
+	pid_t pid;
+
+	atomic_store(&the_log->tight, tight);
+	fflush(NULL);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0)
+		run_child(fd, seed);
+	usleep((useconds_t)after_us);
+	if (rng_below(rng, 3) || single_step(pid, rng_below(rng, STEPS)))
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status))
+		kill(pid, SIGKILL);
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+		return;
+	/* It can do nothing: the limit is below what there is. */
+	if (tight && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return;
+	fprintf(stderr, "the child ended by itself: status %#x\n", status);
+	exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned kills = argc > 1 ? (unsigned)atoi(argv[1]) : 20, i;
+	bool file = argc > 2 && strcmp(argv[2], "file") == 0;
+	struct rng rng = { seed_from(argc, argv, 3) };
+	int fd = file ? image_file() : image_memfd();
+	bool tight = false;
+
+	the_log = mmap(NULL, sizeof(*the_log), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(the_log != MAP_FAILED);
+	for (i = 0; i < WORKERS; i++)
+		atomic_store(&the_log->workers[i].tags, WORKERS);
+	for (i = 0; i < kills; i++) {
+		/* What had begun under a tight limit is settled in the next. */
+		bool was_tight = tight;
+
+		tight = rng_below(&rng, 5) == 0;
+		run_and_kill(fd, &rng, tight || was_tight);
+	}
+	printf("%u kills, %llu operations; %llu times recovered %llu pages, "
+	       "%llu stale slots\n",
+	       kills, (unsigned long long)atomic_load(&the_log->ops),
+	       (unsigned long long)atomic_load(&the_log->opened),
+	       (unsigned long long)atomic_load(&the_log->recovered),
+	       (unsigned long long)atomic_load(&the_log->stale));
+	return 0;
+}
