@@ -128,6 +128,7 @@ static int read_super(struct tmem_image *image)
 	    (super.nr_shards != 16 && super.nr_shards != 64))
 		return -EBADMSG;
 	image->nr_shards = super.nr_shards;
+	image->is_open = !super.clean;
 	if (image->in_memory || super.clean)
 		return 0;
 	r = read_boot(boot);
@@ -229,7 +230,7 @@ int tmem_image_open(struct tmem_image *image, int fd, uint64_t max_bytes,
 int tmem_image_begin(struct tmem_image *image)
 {
 	const int keep = FALLOC_FL_KEEP_SIZE;
-	long r = write_super(image, false);
+	long r = image->is_open ? 0 : write_super(image, false);
 
 	/* Whole chunks; and can it do what will be wanted of it? */
 	if (r == 0)

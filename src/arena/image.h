@@ -33,6 +33,7 @@ struct tmem_image {
 	int fd;
 	bool in_memory; /* tmpfs or memfd: no other boot will see it */
 	bool is_new;
+	bool is_open;	    /* its superblock says so, in this boot */
 	uint32_t nr_shards; /* of the store's index: part of the format */
 	uint32_t nr_chunks; /* in the file, the superblock's place included */
 	uint32_t max_chunks;
