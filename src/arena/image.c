@@ -155,6 +155,9 @@ static int examine(struct tmem_image *image, uint64_t max_bytes)
 	if (r < 0)
 		return r == -EWOULDBLOCK ? -EBUSY : (int)r;
 	image->in_memory = fs.f_type == TMPFS_MAGIC;
+	image->knows_holes = image->in_memory ||
+			     fs.f_type == EXT4_SUPER_MAGIC ||
+			     fs.f_type == XFS_SUPER_MAGIC;
 	/* Again: it may have grown until it was locked. */
 	r = tmem_sys(SYS_fstat, image->fd, &st);
 	if (r < 0)
@@ -324,7 +327,7 @@ void tmem_image_adopt(struct tmem_image *image, void *chunk)
 
 void *tmem_image_next(struct tmem_image *image, uint32_t *nr)
 {
-	if (image->in_memory) {
+	if (image->knows_holes) {
 		long at =
 			tmem_sys(SYS_lseek, image->fd, *nr * CHUNK, SEEK_DATA);
 
@@ -341,9 +344,9 @@ void tmem_image_find_data(const struct tmem_image *image, const void *chunk,
 	uint64_t start = offset_of(image, chunk), at = start;
 	uint64_t end = start + CHUNK;
 
-	/* What a disk's holes are read as costs nothing of ours. */
-	memset(ret_pages, image->in_memory ? 0 : 0xff, TMEM_CHUNK_PAGES / 8);
-	while (image->in_memory && at < end) {
+	/* Who does not know them gets them read, as zeroes. */
+	memset(ret_pages, image->knows_holes ? 0 : 0xff, TMEM_CHUNK_PAGES / 8);
+	while (image->knows_holes && at < end) {
 		long data = tmem_sys(SYS_lseek, image->fd, at, SEEK_DATA);
 		long hole;
 

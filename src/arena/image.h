@@ -31,7 +31,8 @@
 
 struct tmem_image {
 	int fd;
-	bool in_memory; /* tmpfs or memfd: no other boot will see it */
+	bool in_memory;	  /* tmpfs or memfd: no other boot will see it */
+	bool knows_holes; /* SEEK_DATA is right, dirty pages included */
 	bool is_new;
 	bool is_open;	    /* its superblock says so, in this boot */
 	uint32_t nr_shards; /* of the store's index: part of the format */

@@ -505,6 +505,7 @@ static bool single_step(pid_t pid, uint64_t steps)
 	return true;
 }
 
+/* A disk takes its time for holes. */
 static void run_and_kill(int fd, struct rng *rng, bool tight)
 {
 	uint64_t after_us = rng_below(rng, 4) ? 5000 + rng_below(rng, 30000)
@@ -513,6 +514,8 @@ static void run_and_kill(int fd, struct rng *rng, bool tight)
 	int status;
 	pid_t pid;
 
+	if (!image_in_memory(fd))
+		after_us *= 3;
 	atomic_store(&the_log->tight, tight);
 	atomic_fetch_or(&the_log->lenient, tight);
 	fflush(NULL);
