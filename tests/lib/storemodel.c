@@ -3,6 +3,7 @@
 #include "storemodel.h"
 
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #include <tmem/client.h>
 #include <tmem/stats.h>
@@ -41,6 +42,7 @@ struct storemodel {
 	tmem_pool_id stale; /* destroyed */
 	uint64_t next_tag;
 	char *pages;
+	int fd; /* of a restartable store */
 };
 
 /* The map seam. */
@@ -287,14 +289,19 @@ static void create_pool(struct storemodel *m, struct pool *pool)
 	if (pool->kind == SHARED)
 		o.flags |= TMEM_POOL_SHARED;
 	if (ops->pool_create(m->backend.self, &o, &pool->id) != 0) {
-		/* Its queues need a page. */
-		CHECK(pool->kind != PERSISTENT);
+		/* Its queues need a page, or its slot does. */
+		CHECK(pool->kind != PERSISTENT || m->o.restartable);
 		*pool = (struct pool){ 0 };
 		return;
 	}
 	if (pool->kind != SHARED)
 		return;
-	CHECK_EQ(be.ops->pool_create(be.self, &o, &joined), 0);
+	if (be.ops->pool_create(be.self, &o, &joined) != 0) {
+		CHECK(m->o.restartable);
+		CHECK_EQ(ops->pool_destroy(m->backend.self, pool->id), 0);
+		*pool = (struct pool){ 0 };
+		return;
+	}
 	CHECK_EQ(joined, pool->id);
 }
 
@@ -361,17 +368,53 @@ static void limit_step(struct storemodel *m)
 	uint64_t span = m->o.max_limit_bytes - TMEM_STORE_MIN_BYTES;
 	uint64_t limit = TMEM_STORE_MIN_BYTES + span * draw(m, 1024) / 1023;
 	struct tmem_stats s;
+	int r;
 
 	CHECK_EQ(tmem_store_set_limit(m->store, limit), 0);
 	m->backend.ops->stats(m->backend.self, &s);
 	CHECK(s.held_bytes <= limit || !s.ephemeral_pages);
 	while (tmem_store_maintain(m->store, 1000000000))
 		;
-	CHECK_EQ(tmem_client_set_weight(m->other, 1 + draw(m, 1000)), 0);
+	r = tmem_client_set_weight(m->other, 1 + draw(m, 1000));
+	CHECK(r == 0 || (m->o.restartable && r == -ENOMEM));
 	CHECK_EQ(tmem_store_set_limit(m->store, m->o.max_limit_bytes + 1),
 		 -EINVAL);
 	CHECK_EQ(tmem_store_set_limit(m->store, TMEM_STORE_MIN_BYTES - 1),
 		 -EINVAL);
+}
+
+static int open_store(struct storemodel *m)
+{
+	struct tmem_store_options o = {
+		.limit_bytes = m->o.limit_bytes,
+		.max_limit_bytes = m->o.max_limit_bytes,
+		.no_raw = m->o.no_raw,
+		.cool_after_ns = 1, /* in every second round */
+		.arena_fd = m->o.restartable ? &m->fd : NULL,
+	};
+	int r = tmem_store_open(&o, &m->store);
+
+	if (r == 0)
+		m->backend = tmem_store_backend(m->store);
+	return r;
+}
+
+/* Everything is there again. */
+static void restart(struct storemodel *m)
+{
+	struct tmem_stats before, after;
+
+	m->backend.ops->stats(m->backend.self, &before);
+	tmem_store_close(m->store);
+	CHECK_EQ(open_store(m), 0);
+	CHECK_EQ(tmem_client_find(m->store, 1, &m->other), 0);
+	m->backend.ops->stats(m->backend.self, &after);
+	CHECK_EQ(after.recovered, before.pages);
+	CHECK_EQ(after.pages, before.pages);
+	CHECK_EQ(after.ephemeral_pages, before.ephemeral_pages);
+	CHECK_EQ(after.slot_bytes, before.slot_bytes);
+	CHECK_EQ(after.stored_bytes, before.stored_bytes);
+	CHECK_EQ(after.recover_torn + after.recover_stale, 0);
 }
 
 /* What a fork does to a store, but for the fork. */
@@ -380,8 +423,13 @@ static void fork_step(struct storemodel *m)
 	struct pool *pool = draw_pool(m);
 	unsigned what = draw(m, 4);
 
+	if (what && m->o.restartable) {
+		restart(m);
+		return;
+	}
 	if (what == 0) {
-		tmem_store_thaw(m->store);
+		if (!m->o.restartable)
+			tmem_store_thaw(m->store);
 		tmem_store_maintain(m->store, draw(m, 2) ? 0 : 1000000);
 		return;
 	}
@@ -466,28 +514,24 @@ struct tmem_store *storemodel_store(struct storemodel *m)
 
 struct storemodel *storemodel_open(const struct storemodel_options *options)
 {
-	struct tmem_store_options o = {
-		.limit_bytes = options->limit_bytes,
-		.max_limit_bytes = options->max_limit_bytes,
-		.no_raw = options->no_raw,
-		.cool_after_ns = 1, /* in every second round */
-	};
 	struct storemodel *m = calloc(1, sizeof(*m));
 	int r;
 
 	CHECK(m != NULL);
 	tmem_near_from_bytes = 0; /* as large stores do it */
 	m->o = *options;
+	m->fd = options->restartable ? memfd_create("model", MFD_CLOEXEC) : -1;
 	m->pages = aligned_alloc(PAGE, VECTOR_BYTES);
 	CHECK(m->pages != NULL);
-	r = tmem_store_open(&o, &m->store);
+	r = open_store(m);
 	if (r < 0) {
 		CHECK_EQ(r, -ENOMEM);
+		if (m->fd >= 0)
+			close(m->fd);
 		free(m->pages);
 		free(m);
 		return NULL;
 	}
-	m->backend = tmem_store_backend(m->store);
 	CHECK_EQ(tmem_client_create(m->store, 300, &m->other), 0);
 	for (r = 0; r < POOLS; r++) {
 		uint64_t uuid[2] = { 7, (uint64_t)r };
@@ -503,6 +547,8 @@ struct storemodel *storemodel_open(const struct storemodel_options *options)
 void storemodel_close(struct storemodel *m)
 {
 	tmem_store_close(m->store);
+	if (m->fd >= 0)
+		close(m->fd);
 	free(m->pages);
 	free(m);
 }

@@ -26,6 +26,7 @@ struct storemodel_options {
 	int no_raw;
 	storemodel_draw *draw;
 	void *arg;
+	int restartable; /* opened again now and then; no forks */
 };
 
 /* NULL if the store could not be opened: mappings fail. */

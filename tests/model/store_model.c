@@ -2,7 +2,7 @@
 /*
  * Random operations on the page store, beside an oracle (lib/storemodel.h):
  * vectors of stores, loads and invalidations, objects, pools, clones, limits,
- * the states around a fork.
+ * the states around a fork, or a store that is closed and opened again.
  *
  *	store_model STEPS [SEED]
  *
@@ -29,6 +29,7 @@ static void run(uint64_t seed, uint64_t steps)
 		.limit_bytes = max,
 		.max_limit_bytes = max,
 		.no_raw = (int)rng_below(&rng, 2),
+		.restartable = rng_below(&rng, 3) == 0,
 		.draw = draw,
 		.arg = &rng,
 	};

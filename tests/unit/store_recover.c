@@ -10,7 +10,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
-#include "arena/image.h"
+#include "arena/map.h"
 #include "fstest.h"
 #include "testimage.h"
 
@@ -337,6 +337,53 @@ static void what_is_there_may_exceed_the_limit(void)
 	close(fd);
 }
 
+static unsigned maps_left; /* until one fails */
+
+static void *failing_map(size_t bytes, size_t align)
+{
+	if (maps_left && --maps_left == 0)
+		return NULL;
+	return tmem_map_kernel.map(bytes, align);
+}
+
+static void a_failed_open_loses_nothing(void)
+{
+	struct tmem_map_ops failing = tmem_map_kernel;
+	int fd = image_memfd(), r = -ENOMEM;
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id pool = make_pool(b, 0), eph, clone;
+	unsigned n, failed = 0;
+	uint32_t i;
+
+	eph = make_pool(b, TMEM_POOL_EPHEMERAL);
+	for (i = 0; i < PAGES; i++) {
+		CHECK_EQ(store_page(b, pool, i, 1 + i), 0);
+		CHECK_EQ(store_page(b, eph, i, 1 + i), 0);
+	}
+	CHECK_EQ(b.ops->pool_clone(b.self, pool, &clone), 0);
+	tmem_store_close(store);
+	failing.map = failing_map;
+	tmem_map = &failing;
+	for (n = 1; r < 0; n++) {
+		maps_left = n;
+		r = try_open(fd);
+		CHECK(r == 0 || r == -ENOMEM);
+		failed += r < 0;
+	}
+	CHECK(failed > 3);
+	tmem_map = &tmem_map_kernel;
+	store = open_store(fd, LIMIT);
+	b = tmem_store_backend(store);
+	for (i = 0; i < PAGES; i++) {
+		must_have(b, pool, i, 1 + i);
+		must_have(b, clone, i, 1 + i);
+		must_have(b, eph, i, 1 + i);
+	}
+	tmem_store_close(store);
+	close(fd);
+}
+
 /* Of an image with damage: right pages or none, and a store that works. */
 static void check_damaged(int fd, tmem_pool_id pool, tmem_pool_id clone)
 {
@@ -398,6 +445,7 @@ int main(int argc, char **argv)
 	RUN(what_is_no_arena_is_refused);
 	RUN(an_unclosed_file_of_another_boot_is_stale);
 	RUN(what_is_there_may_exceed_the_limit);
+	RUN(a_failed_open_loses_nothing);
 	a_damaged_image_has_right_pages_or_none(rounds);
 	return 0;
 }
