@@ -47,11 +47,9 @@ struct tmem_client *tmem_client_restore(struct tmem_store *store, uint32_t nr,
 	return client;
 }
 
-static void remove_locked(struct tmem_client *client)
-	TMEM_REQUIRES(&client->store->control)
+static void remove_locked(struct tmem_store *store, struct tmem_client *client)
+	TMEM_REQUIRES(&store->control)
 {
-	struct tmem_store *store = client->store;
-
 	tmem_durable_gone(store, &client->slot);
 	atomic_store(&store->weights[client->nr], 0);
 	atomic_store(&store->client_records[client->nr], 0);
@@ -73,8 +71,8 @@ static int create_locked(struct tmem_store *store, uint32_t weight,
 	client = tmem_client_restore(store, nr, weight);
 	if (!client)
 		return -ENOMEM;
-	if (!tmem_durable_client(client)) {
-		remove_locked(client);
+	if (!tmem_durable_client(store, client)) {
+		remove_locked(store, client);
 		return -ENOMEM;
 	}
 	*ret_client = client;
@@ -104,7 +102,7 @@ int tmem_client_init_default(struct tmem_store *store)
 		return tmem_client_create(store, 0, &store->client);
 	tmem_lock_acquire(&store->control);
 	if (!store->client->slot)
-		saved = tmem_durable_client(store->client);
+		saved = tmem_durable_client(store, store->client);
 	tmem_lock_release(&store->control);
 	return saved ? 0 : -ENOMEM;
 }
@@ -119,7 +117,7 @@ void tmem_client_destroy(struct tmem_client *client)
 	TMEM_ASSERT(client != store->client);
 	tmem_lock_acquire(&store->control);
 	tmem_pool_leave_all_locked(client);
-	remove_locked(client);
+	remove_locked(store, client);
 	tmem_lock_release(&store->control);
 }
 
@@ -141,7 +139,7 @@ int tmem_client_set_weight(struct tmem_client *client, uint32_t weight)
 	}
 	tmem_lock_acquire(&client->store->control);
 	atomic_store(&store->weights[client->nr], weight);
-	saved = tmem_durable_client(client);
+	saved = tmem_durable_client(client->store, client);
 	tmem_lock_release(&client->store->control);
 	return saved ? 0 : -ENOMEM;
 }
@@ -196,7 +194,7 @@ int tmem_client_allow(struct tmem_client *client, const uint64_t uuid[2],
 	tmem_lock_acquire(&client->store->control);
 	r = allow_locked(client, uuid, allow != 0);
 	/* What could not be noted: less is allowed than was. */
-	if (r == 0 && !tmem_durable_client(client)) {
+	if (r == 0 && !tmem_durable_client(client->store, client)) {
 		allow_locked(client, uuid, false);
 		r = -ENOMEM;
 	}

@@ -77,9 +77,8 @@ bool tmem_durable_pool(struct tmem_store *store, struct tmem_pool *pool)
 			  word_of(TMEM_FORM_POOL, ++store->generation), &data);
 }
 
-bool tmem_durable_client(struct tmem_client *client)
+bool tmem_durable_client(struct tmem_store *store, struct tmem_client *client)
 {
-	struct tmem_store *store = client->store;
 	struct tmem_durable_client data = {
 		.weight = atomic_load(&store->weights[client->nr]),
 		.nr_uuids = client->nr_uuids,

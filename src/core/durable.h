@@ -47,8 +47,8 @@ bool tmem_durable_object(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t nr) TMEM_REQUIRES(&shard->lock);
 bool tmem_durable_pool(struct tmem_store *store, struct tmem_pool *pool)
 	TMEM_REQUIRES(&store->control);
-bool tmem_durable_client(struct tmem_client *client)
-	TMEM_REQUIRES(&client->store->control);
+bool tmem_durable_client(struct tmem_store *store, struct tmem_client *client)
+	TMEM_REQUIRES(&store->control);
 
 /* The slot goes; *slot is 0 then. */
 void tmem_durable_gone(struct tmem_store *store, uint32_t *slot);
