@@ -4,7 +4,8 @@
  *
  * The header names the page (pool, object number, index) and the shard of the
  * index where it is found, says how the data
- * is to be read (form, length), which of several is the newest (generation)
+ * is to be read (form, length), which of several is the newest (generation:
+ * the epoch of its content, and a counter)
  * and whether it is whole (checksum over the header's other fields and the
  * data).  So an index is a cache: a scan of the slots can rebuild it.
  *
@@ -42,6 +43,8 @@ enum tmem_form {
 enum {
 	TMEM_SLOT_FORM_SHIFT = 56,
 	TMEM_SLOT_FORM_MASK = 0x1f,
+	TMEM_SLOT_EPOCH_SHIFT = 32,
+	TMEM_SLOT_EPOCHS = 1 << 24,
 	TMEM_SLOT_POOL_BITS = 10,
 	TMEM_SLOT_GRAIN = 64
 };
@@ -89,6 +92,13 @@ static inline uint64_t tmem_slot_generation(const struct tmem_slot *slot)
 static inline void tmem_slot_clear(struct tmem_slot *slot)
 {
 	__atomic_store_n(&slot->form_generation, 0, __ATOMIC_RELEASE);
+}
+
+/* When its content was stored: see core/saving.h. */
+static inline uint32_t tmem_slot_epoch(const struct tmem_slot *slot)
+{
+	return (uint32_t)(slot->form_generation >> TMEM_SLOT_EPOCH_SHIFT) &
+	       (TMEM_SLOT_EPOCHS - 1);
 }
 
 static inline uint16_t tmem_slot_place(uint32_t pool, uint32_t shard)

@@ -170,7 +170,8 @@ static void check_sums(struct walk *w)
 	tmem_arena_check(&store->arena, &slots, &orphans, &shares);
 	TMEM_INVARIANT("C3",
 		       slots == w->pages + orphans + tmem_durable_check(store));
-	TMEM_INVARIANT("C4", shares == w->count.ref_pages);
+	TMEM_INVARIANT("C4", shares == w->count.ref_pages +
+					       atomic_load(&store->nr_pinned));
 	tmem_records_for_each(&store->arena.spans, count_span, w);
 	TMEM_INVARIANT("C6", w->pages == w->count.pages);
 	TMEM_INVARIANT("C6", !memcmp(&sum, &w->count, sizeof(sum)));

@@ -192,6 +192,7 @@ static void replace(struct tmem_store *store, struct tmem_shard *shard,
 		   (old = tmem_object_reshape(store, shard, entry, length))) {
 		tmem_object_fill(store, shard, *entry, TMEM_FORM_ZSTD,
 				 cool->out, length);
+		tmem_object_keep_epoch(store, *entry, c->form_generation);
 		tmem_object_release(store, shard, old);
 		shard->stats.cooled++;
 	}

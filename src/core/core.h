@@ -38,7 +38,8 @@
  *   C2  Each object record has an index entry, is on its shard's list, has at
  *       least one page, and its list holds nr_pages slots that name it.
  *   C3  Slots in use == index entries of slots + orphans + those of durable.h.
- *   C4  Reference slots == sum of share counts; what they name has data.
+ *   C4  Reference slots + pinned ones (saving.h) == sum of share counts;
+ *       what they name has data.
  *   C5  held_bytes == fixed + scratches + metadata + touched data pages +
  *       chunk headers.
  *   C6  The gauges (pages by form, bytes, objects) are what a walk counts.
@@ -96,10 +97,11 @@ _Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
  */
 struct tmem_shard {
 	_Alignas(64) struct tmem_lock lock;
-	uint32_t objects; /* list of object numbers */
-	uint64_t generation;
+	uint32_t objects;	 /* list of object numbers */
+	uint64_t generation;	 /* epoch << 32 | counter */
 	struct tmem_stats stats; /* this shard's part */
 	_Alignas(64) struct tmem_index index;
+	struct tmem_saving *saving; /* saving.h; NULL: no snapshot */
 };
 
 /* A thread's working memory while it compresses. */
@@ -111,12 +113,19 @@ struct tmem_scratch {
 };
 
 struct tmem_queues;
+struct tmem_saving;
+
+enum tmem_pool_use {
+	TMEM_POOL_FREE = 0,
+	TMEM_POOL_USED,
+	TMEM_POOL_STAGED /* being restored: no snapshot takes it */
+};
 
 struct tmem_pool {
 	_Atomic uint32_t id;	  /* 0: not live */
 	_Atomic uint32_t flags;	  /* enum tmem_pool_flags; fixed while live */
 	uint32_t generation;	  /* of this number; control lock */
-	uint32_t used;		  /* control lock */
+	uint32_t used;		  /* enum tmem_pool_use; control lock */
 	_Atomic uint64_t clients; /* a bit for each that may use it */
 	_Atomic uint64_t bytes;	  /* of an ephemeral pool's slots */
 	uint64_t uuid[2];
@@ -157,6 +166,9 @@ struct tmem_store {
 	struct tmem_image *image; /* a restartable store's arena is there */
 	uint64_t generation;	  /* of clients and pools; control lock */
 	_Atomic uint64_t ephemeral_pages;
+	_Atomic uint64_t nr_pinned; /* slots; saving.h */
+	struct tmem_saving *saving; /* the one going on; control lock */
+	uint64_t identity; /* random, drawn for the first snapshot; the same */
 	uint32_t compact_hand;	/* the class; control lock */
 	uint64_t cool_after_ns; /* 0: pages keep their form */
 	struct tmem_cool *cool; /* cool.c; who maintains */

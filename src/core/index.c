@@ -21,7 +21,7 @@ static unsigned home_of(uint64_t hash)
 
 static unsigned tag_of(uint64_t hash)
 {
-	return hash >> 6 & ((1u << TMEM_INDEX_TAG_BITS) - 1);
+	return tmem_index_pos(hash);
 }
 
 static size_t dir_of(const struct tmem_index *index, unsigned tag)

@@ -77,6 +77,12 @@ struct tmem_index {
 	struct tmem_segment *inline_dirs[1 << TMEM_INDEX_INLINE_DEPTH];
 };
 
+/* Where a hash lies in the order of tmem_index_visit(). */
+static inline uint32_t tmem_index_pos(uint64_t hash)
+{
+	return hash >> 6 & ((1u << TMEM_INDEX_TAG_BITS) - 1);
+}
+
 typedef bool tmem_index_match(void *arg, uint32_t ref);
 
 void tmem_index_init(struct tmem_index *index, tmem_index_hashes *hashes,

@@ -6,6 +6,7 @@
 
 #include "durable.h"
 #include "queue.h"
+#include "saving.h"
 
 enum {
 	SPARE_PART = 128, /* of the limit */
@@ -309,6 +310,18 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 	count_page(store, shard, handle, form);
 }
 
+void tmem_object_keep_epoch(struct tmem_store *store, uint32_t handle,
+			    uint64_t form_generation)
+{
+	const uint64_t mask = (uint64_t)(TMEM_SLOT_EPOCHS - 1)
+			      << TMEM_SLOT_EPOCH_SHIFT;
+	struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+
+	slot->form_generation =
+		(slot->form_generation & ~mask) | (form_generation & mask);
+	tmem_slot_seal(slot);
+}
+
 /* Off the gauges of pages, but not of bytes: a shared slot may stay. */
 static void uncount_page(struct tmem_shard *shard, const struct tmem_slot *slot)
 {
@@ -336,22 +349,28 @@ void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 		      tmem_arena_size_of(&store->arena, handle));
 }
 
+void tmem_object_unshare(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	unsigned form = (unsigned)(tmem_slot_word(slot) >>
+				   TMEM_SLOT_FORM_SHIFT) &
+			TMEM_SLOT_FORM_MASK;
+	unsigned length = slot->length;
+	unsigned size = tmem_arena_size_of(&store->arena, handle);
+
+	if (tmem_arena_unshare(&store->arena, handle))
+		uncount_bytes(shard, form, length, size);
+}
+
 /* Gives a reference's target up. */
 void tmem_object_unrefer(struct tmem_store *store, struct tmem_shard *shard,
 			 const struct tmem_slot *reference)
 {
-	const struct tmem_slot *slot;
-	unsigned form, length, size;
 	uint32_t target;
 
 	memcpy(&target, reference->data, sizeof(target));
-	slot = tmem_arena_slot(&store->arena, target);
-	form = tmem_slot_word(slot) >> TMEM_SLOT_FORM_SHIFT &
-	       TMEM_SLOT_FORM_MASK;
-	length = slot->length;
-	size = tmem_arena_size_of(&store->arena, target);
-	if (tmem_arena_unshare(&store->arena, target))
-		uncount_bytes(shard, form, length, size);
+	tmem_object_unshare(store, shard, target);
 }
 
 void tmem_object_release(struct tmem_store *store, struct tmem_shard *shard,
@@ -390,6 +409,7 @@ uint32_t tmem_object_move_page(struct tmem_store *store,
 		tmem_arena_release(&store->arena, new);
 		return 0;
 	}
+	tmem_saving_keep(store, shard, old);
 	object = tmem_object_nr(store, from->object);
 	link_page(store, object, new);
 	unlink_page(store, object, old);
@@ -474,6 +494,7 @@ void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,
 	uint32_t nr = slot->object;
 	struct tmem_object *object = tmem_object_nr(store, nr);
 
+	tmem_saving_keep(store, shard, handle);
 	tmem_index_remove(&shard->index, &store->meta,
 			  tmem_slot_hash(store, slot), handle);
 	if (is_ephemeral(store, slot))

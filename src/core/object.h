@@ -38,6 +38,13 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 		      uint32_t handle, unsigned form, const void *data,
 		      unsigned length) TMEM_REQUIRES(&shard->lock);
 
+/*
+ * A slot just filled has old content in a new form: it keeps that slot's
+ * epoch.
+ */
+void tmem_object_keep_epoch(struct tmem_store *store, uint32_t handle,
+			    uint64_t form_generation);
+
 /* Takes the page off the gauges, before it is overwritten. */
 void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
@@ -87,6 +94,9 @@ void tmem_object_adopt_orphan(struct tmem_store *store,
 bool tmem_object_adopt_page(struct tmem_store *store,
 			    const struct tmem_key *key, uint32_t handle)
 	TMEM_REQUIRES(&key->shard->lock);
+/* Gives up one reference to a slot, whose bytes go with the last. */
+void tmem_object_unshare(struct tmem_store *store, struct tmem_shard *shard,
+			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
 /* Removes a page from index, list, gauges and arena. */
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,

@@ -11,6 +11,7 @@
 #include "object.h"
 #include "pool.h"
 #include "queue.h"
+#include "saving.h"
 #include "unzip.h"
 
 enum {
@@ -97,6 +98,7 @@ static bool replace_locked(struct tmem_store *store, struct tmem_shard *shard,
 	uint32_t old = 0;
 
 	if (tmem_slot_form(slot) != TMEM_FORM_REF &&
+	    !tmem_saving_wants(store, shard, *entry) &&
 	    tmem_arena_may_rewrite(&store->arena, *entry, e->length))
 		tmem_object_uncount(store, shard, *entry);
 	else if (!(old = tmem_object_move_page(store, shard, entry, e->length)))

@@ -20,7 +20,8 @@
 
 enum {
 	DROP_BATCH = 256,
-	EVERY_CLIENT = -1
+	EVERY_CLIENT = -1,
+	NOBODY = -2 /* all pages, which were never anybody's: not counted */
 };
 
 /* A free pool number, or -ENOSPC. */
@@ -31,7 +32,7 @@ static int reserve_locked(struct tmem_store *store)
 
 	for (i = 0; i < TMEM_MAX_POOLS; i++)
 		if (!store->pools[i].used) {
-			store->pools[i].used = 1;
+			store->pools[i].used = TMEM_POOL_USED;
 			return i;
 		}
 	return -ENOSPC;
@@ -62,20 +63,20 @@ static bool drop_some_locked(struct tmem_store *store, struct tmem_shard *shard,
 	TMEM_REQUIRES(&shard->lock)
 {
 	uint32_t nr, next, budget = DROP_BATCH;
-	uint64_t *counter = client == EVERY_CLIENT ? &shard->stats.pool_pages
-						   : &shard->stats.left_pages;
+	uint64_t *counter = client >= 0 ? &shard->stats.left_pages
+					: &shard->stats.pool_pages;
 
 	for (nr = shard->objects; nr && budget; nr = next) {
 		const struct tmem_object *object = tmem_object_nr(store, nr);
 
 		next = object->next;
 		if (object->pool == pool &&
-		    (client == EVERY_CLIENT ||
-		     object->client == (uint32_t)client ||
+		    (client < 0 || object->client == (uint32_t)client ||
 		     object->client == TMEM_CLIENT_UNKNOWN))
 			budget -= tmem_object_drop(store, shard, nr, budget);
 	}
-	*counter += DROP_BATCH - budget;
+	if (client != NOBODY)
+		*counter += DROP_BATCH - budget;
 	return !budget;
 }
 
@@ -113,20 +114,20 @@ static struct tmem_pool *find_shared_locked(struct tmem_store *store,
 	return NULL;
 }
 
-/* Nobody uses it any more. */
-static void remove_locked(struct tmem_store *store, struct tmem_pool *pool)
-	TMEM_REQUIRES(&store->control)
+/* Nobody uses it any more; `client`: EVERY_CLIENT, or NOBODY ever did. */
+static void remove_locked(struct tmem_store *store, struct tmem_pool *pool,
+			  int client) TMEM_REQUIRES(&store->control)
 {
 	uint32_t number = (uint32_t)(pool - store->pools);
 
 	/* Who takes a shard's lock after us sees that it is gone. */
 	atomic_store(&pool->id, 0);
 	tmem_durable_gone(store, &pool->slot);
-	drop_all(store, number, EVERY_CLIENT);
+	drop_all(store, number, client);
 	atomic_store(&pool->clients, 0);
 	TMEM_ASSERT(atomic_load(&pool->bytes) == 0);
 	atomic_store(&pool->flags, 0);
-	pool->used = 0;
+	pool->used = TMEM_POOL_FREE;
 }
 
 static uint16_t *joins_of(struct tmem_pool *pool,
@@ -179,7 +180,7 @@ static int make_locked(struct tmem_client *client,
 	pool = &store->pools[number];
 	if ((flags & TMEM_POOL_EPHEMERAL) &&
 	    !tmem_pool_make_queues(store, pool)) {
-		pool->used = 0;
+		pool->used = TMEM_POOL_FREE;
 		return -ENOMEM;
 	}
 	atomic_store(&pool->flags, flags);
@@ -189,7 +190,7 @@ static int make_locked(struct tmem_client *client,
 		memcpy(pool->uuid, options->uuid, sizeof(pool->uuid));
 	id = publish_locked(client->store, number, client->nr);
 	if (!tmem_durable_pool(client->store, pool)) {
-		remove_locked(client->store, pool);
+		remove_locked(client->store, pool, NOBODY);
 		return -ENOMEM;
 	}
 	*ret_pool = id;
@@ -258,7 +259,7 @@ static void leave_locked(struct tmem_client *client, struct tmem_pool *pool)
 		return; /* it has joined more than once */
 	}
 	if (atomic_load(&pool->clients) == bit) {
-		remove_locked(client->store, pool);
+		remove_locked(client->store, pool, EVERY_CLIENT);
 		return;
 	}
 	atomic_fetch_and(&pool->clients, ~bit);
@@ -276,6 +277,20 @@ int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id)
 		leave_locked(client, pool);
 	tmem_lock_release(&client->store->control);
 	return pool ? 0 : -ENOENT;
+}
+
+void tmem_pool_discard(struct tmem_client *client, tmem_pool_id id)
+{
+	struct tmem_pool *pool;
+
+	tmem_lock_acquire(&client->store->control);
+	pool = tmem_pool_of(client, id);
+	if (pool) {
+		if (atomic_load(&pool->flags) & TMEM_POOL_EPHEMERAL)
+			*joins_of(pool, client) = 0;
+		remove_locked(client->store, pool, NOBODY);
+	}
+	tmem_lock_release(&client->store->control);
 }
 
 void tmem_pool_leave_all_locked(struct tmem_client *client) TMEM_UNANALYSED
@@ -362,11 +377,9 @@ static void undo_clone(struct tmem_store *store, uint32_t pool) TMEM_UNANALYSED
 
 	for (i = 0; i < store->nr_shards; i++) {
 		struct tmem_shard *shard = &store->shards[i];
-		uint64_t pool_pages = shard->stats.pool_pages;
 
-		while (drop_some_locked(store, shard, pool, EVERY_CLIENT))
+		while (drop_some_locked(store, shard, pool, NOBODY))
 			;
-		shard->stats.pool_pages = pool_pages;
 	}
 }
 
@@ -388,7 +401,7 @@ static int clone_locked(struct tmem_client *client, uint32_t from, int number,
 		atomic_store(&pool->id, 0);
 	}
 	undo_clone(store, (uint32_t)number);
-	pool->used = 0;
+	pool->used = TMEM_POOL_FREE;
 	return -ENOMEM;
 }
 

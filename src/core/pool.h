@@ -15,6 +15,11 @@ int tmem_pool_clone(struct tmem_client *client, tmem_pool_id pool,
 
 /* An ephemeral pool's, and the ghosts with the first; false: no memory. */
 bool tmem_pool_make_queues(struct tmem_store *store, struct tmem_pool *pool);
+/*
+ * Takes a private pool back that nobody but its maker knew: as if it had never
+ * been, in the counters too.
+ */
+void tmem_pool_discard(struct tmem_client *client, tmem_pool_id id);
 
 /* The client goes: destroys or leaves all its pools; control lock held. */
 void tmem_pool_leave_all_locked(struct tmem_client *client);
