@@ -675,7 +675,8 @@ bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle)
 
 	tmem_lock_acquire(&class->lock);
 	shares = atomic_load_explicit(&span->shares, memory_order_relaxed);
-	movable = !(span->free >> i & 1) &&
+	/* The largest class has a slot less, which is neither free nor used. */
+	movable = i < tmem_span_slots(span->class) && !(span->free >> i & 1) &&
 		  !(shares && shares_nr(arena, shares)->nr[i]);
 	tmem_lock_release(&class->lock);
 	return movable;

@@ -23,6 +23,7 @@ static struct tmem_backend backend;
 static tmem_pool_id pool;
 static uint32_t nr_pages = 60000;
 static uint64_t seed;
+static bool all_random;
 static _Atomic int done;
 
 static void open_store(void)
@@ -55,6 +56,8 @@ static void fill(void *page, uint32_t key)
 	unsigned random = (unsigned)(rng_next(&rng) % 384), i;
 	uint64_t *w = page;
 
+	if (all_random)
+		random = PAGE / 8;
 	for (i = 0; i < PAGE / 8; i++)
 		w[i] = i < random ? rng_next(&rng) : key;
 }
@@ -206,6 +209,28 @@ static void ephemeral_and_shared_pages_survive_it(void)
 	close_store();
 }
 
+/* Their spans have 63 slots, not 64. */
+static void pages_stored_as_they_are_survive_it(void)
+{
+	uint32_t key;
+
+	nr_pages = 5000;
+	all_random = true;
+	open_store();
+	for (key = 0; key < nr_pages; key++)
+		put(key);
+	CHECK_EQ(stats().raw_pages, nr_pages);
+	thin_out();
+	while (tmem_store_maintain(store, BUDGET_NS))
+		tmem_store_check(store);
+	CHECK(stats().moved > 0);
+	for (key = 0; key < nr_pages; key++)
+		if (is_kept(key))
+			get(key);
+	all_random = false;
+	close_store();
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
@@ -213,5 +238,6 @@ int main(int argc, char **argv)
 	seed = seed_from(argc, argv, 2);
 	RUN(memory_comes_near_to_what_the_rest_needs);
 	RUN(ephemeral_and_shared_pages_survive_it);
+	RUN(pages_stored_as_they_are_survive_it);
 	return 0;
 }
