@@ -46,7 +46,8 @@ static inline int64_t snapbuf_write(void *arg, const void *bytes,
 		b->bytes = realloc(b->bytes, b->cap);
 		CHECK(b->bytes != NULL);
 	}
-	memcpy(b->bytes + b->nr, bytes, nr_bytes);
+	if (nr_bytes)
+		memcpy(b->bytes + b->nr, bytes, nr_bytes);
 	b->nr += nr_bytes;
 	return (int64_t)nr_bytes;
 }
