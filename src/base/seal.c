@@ -106,11 +106,12 @@ int tmem_seal_random(void *ret_bytes, size_t nr_bytes)
 
 int tmem_seal_can(enum tmem_cipher cipher)
 {
+	/* The choice of the fast ChaCha20 and Poly1305 rests on it, too. */
+	_sodium_runtime_get_cpu_features();
 	if (cipher == TMEM_CIPHER_XCHACHA20POLY1305)
 		return 0;
 	if (cipher != TMEM_CIPHER_AES256GCM)
 		return -EINVAL;
-	_sodium_runtime_get_cpu_features();
 	return sodium_runtime_has_aesni() && sodium_runtime_has_pclmul()
 		       ? 0
 		       : -EOPNOTSUPP;
