@@ -511,6 +511,31 @@ void tmem_index_check(const struct tmem_index *index,
 	TMEM_INVARIANT("X4", deepest == index->nr_deepest);
 }
 
+bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
+			   void (*fn)(void *arg, uint32_t ref), void *arg)
+{
+	const struct tmem_segment *segment;
+	uint32_t step, end, tag;
+	unsigned b, i;
+
+	if (!index->nr_entries || *pos >> TMEM_INDEX_TAG_BITS)
+		return false;
+	segment = index->dirs[dir_of(index, *pos)];
+	step = (1u << (TMEM_INDEX_TAG_BITS - depth_of(segment))) /
+	       TMEM_SEGMENT_PARTS;
+	step += !step;
+	end = (*pos / step + 1) * step;
+	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
+		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
+			tag = segment->buckets[b].tags[i] >> PROBE_BITS;
+			if (segment->buckets[b].refs[i] && tag >= *pos &&
+			    tag < end)
+				fn(arg, segment->buckets[b].refs[i]);
+		}
+	*pos = end;
+	return !(end >> TMEM_INDEX_TAG_BITS);
+}
+
 bool tmem_index_visit(const struct tmem_index *index, uint32_t *pos,
 		      void (*fn)(void *arg, uint32_t ref), void *arg)
 {

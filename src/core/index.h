@@ -46,6 +46,8 @@ enum {
 	TMEM_INDEX_WINDOW_BITS = 13,
 	TMEM_INDEX_TAG_BITS = 21,
 	TMEM_INDEX_MAX_DEPTH = 13,
+	TMEM_SEGMENT_PARTS = 8,
+	TMEM_INDEX_TAG_BITS = 13,
 	TMEM_INDEX_INLINE_DEPTH = 2
 };
 
@@ -105,6 +107,14 @@ uint32_t tmem_index_guess(const struct tmem_index *index, uint64_t hash);
  */
 bool tmem_index_visit(const struct tmem_index *index, uint32_t *pos,
 		      void (*fn)(void *arg, uint32_t ref), void *arg);
+
+/*
+ * The same for an eighth of a segment or so, and only for entries that lie
+ * there: no entry is met twice, and none that is there all the time is left
+ * out, whatever splits and merges.
+ */
+bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
+			   void (*fn)(void *arg, uint32_t ref), void *arg);
 
 /* False if there is no memory for it (or no room, under a hostile hash). */
 bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,

@@ -8,7 +8,7 @@
 #include "cool.h"
 #include "object.h"
 
-/* Of a segment that the saver is at: has it read the page? */
+/* Of those that the saver is at: has it read the page? */
 static bool name_is_sent(const struct tmem_saving *s, const void *id,
 			 const struct tmem_slot *slot)
 {

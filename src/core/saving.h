@@ -9,7 +9,7 @@
  * earlier snapshot if its epoch is not below that one's.  A new form of old
  * content (cool.c) keeps the epoch.
  *
- * PINS.  The saver then walks the shards, segment by segment.  Who is about to
+ * PINS.  The saver then walks the shards, some of the index at a time.  Who is about to
  * overwrite or drop a page that it has not come to *keeps* it: one more
  * reference to its slot, which holds the data even if the page goes, and an
  * entry in the shard's log.  The saver empties the logs as it goes.  A page of
@@ -30,7 +30,8 @@
 #include "core.h"
 
 enum {
-	TMEM_SAVING_NAMES = TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES,
+	TMEM_SEGMENT_ENTRIES = TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES,
+	TMEM_SAVING_NAMES = 2 * TMEM_SEGMENT_ENTRIES,
 	TMEM_SAVING_LOG_ENTRIES = 102,
 	TMEM_POOL_WORDS = TMEM_MAX_POOLS / 64
 };
@@ -42,7 +43,7 @@ struct tmem_saving_name {
 	uint8_t changed; /* since the earlier snapshot */
 	uint8_t sent;	 /* or needs not be, as only its name is */
 };
-_Static_assert(sizeof(struct tmem_saving_name) == 32, "640 of them");
+_Static_assert(sizeof(struct tmem_saving_name) == 32, "1280 of them");
 
 struct tmem_saving_entry {
 	struct tmem_saving_name name;
@@ -70,7 +71,7 @@ struct tmem_saving {
 	uint64_t pinning[TMEM_POOL_WORDS]; /* persistent ones of them */
 	uint32_t since[TMEM_MAX_POOLS];	   /* epochs; 0: all pages changed */
 	struct tmem_saving_part parts[TMEM_MAX_SHARDS];
-	/* Of the segment that the saver is at; that shard's lock. */
+	/* From `begin` to `end`, where the saver is; that shard's lock. */
 	uint32_t nr_names;
 	struct tmem_saving_name names[TMEM_SAVING_NAMES];
 };

@@ -3,11 +3,11 @@
  * Writing a snapshot.  The instant, and what keeps pages for us that change
  * after it, are in core/saving.h.
  *
- * A shard's index is walked segment by segment: under the lock the names of
- * its pages are noted; then, sorted by object, so that each is named once, the
- * pages are copied, some at a time, again under the lock, and checked and
- * written without it.  The logs of pages that were kept for us are emptied
- * after each segment.
+ * A shard's index is walked an eighth of a segment at a time: under the lock
+ * the names of the pages there are noted.  After eight of them these are sorted
+ * by object, so that each is named once, and the pages are copied, some at a
+ * time, again under the lock, and checked and written without it.  Then the
+ * logs of pages that were kept for us are emptied.
  *
  * Everything that it works with is in one mapping of its own.
  */
@@ -261,7 +261,7 @@ static void empty_logs(struct saver *s)
 		empty_log(s, i);
 }
 
-/* One segment. */
+/* Some of a shard. */
 
 static void note_name(void *arg, uint32_t ref)
 {
@@ -278,10 +278,6 @@ static void note_name(void *arg, uint32_t ref)
 	if (!tmem_saving_has(saving->pools, pool) ||
 	    tmem_slot_epoch(slot) >= saving->epoch)
 		return;
-	/* Of a segment that merged meanwhile a part may have been sent. */
-	if (tmem_index_pos(tmem_slot_hash(s->store, slot)) <
-	    saving->parts[s->shard - s->store->shards].begin)
-		return;
 	changed = tmem_slot_epoch(slot) >= saving->since[pool];
 	s->order[saving->nr_names] = (uint16_t)saving->nr_names;
 	saving->names[saving->nr_names++] = (struct tmem_saving_name){
@@ -293,20 +289,28 @@ static void note_name(void *arg, uint32_t ref)
 	};
 }
 
-/* False: the shard has no more, and keeps nothing for us any longer. */
-static bool note_segment(struct saver *s)
+/* False: the shard has no more. */
+static bool note_names(struct saver *s)
 {
 	struct tmem_shard *shard = s->shard;
 	struct tmem_saving_part *part =
 		&s->saving.parts[shard - s->store->shards];
-	bool more;
+	bool more = true;
+	unsigned i;
 
-	tmem_lock_acquire(&shard->lock);
-	s->saving.nr_names = 0;
-	part->begin = part->end;
-	more = tmem_index_visit(&shard->index, &s->pos, note_name, s);
-	part->end = more ? s->pos : 1u << TMEM_INDEX_TAG_BITS;
-	tmem_lock_release(&shard->lock);
+	for (i = 0; more && i < TMEM_SEGMENT_PARTS &&
+		    (i == 0 || s->saving.nr_names <= TMEM_SEGMENT_ENTRIES);
+	     i++) {
+		tmem_lock_acquire(&shard->lock);
+		if (i == 0) {
+			s->saving.nr_names = 0;
+			part->begin = part->end;
+		}
+		more = tmem_index_visit_part(&shard->index, &s->pos, note_name,
+					     s);
+		part->end = more ? s->pos : 1u << TMEM_INDEX_TAG_BITS;
+		tmem_lock_release(&shard->lock);
+	}
 	return more;
 }
 
@@ -326,7 +330,7 @@ static bool is_before(const struct tmem_saving_name *a,
 /* By pool, object, index; Shell's way, as there is no malloc for qsort. */
 static void sort_names(struct saver *s)
 {
-	static const uint16_t gaps[] = { 301, 132, 57, 23, 10, 4, 1 };
+	static const uint16_t gaps[] = { 701, 301, 132, 57, 23, 10, 4, 1 };
 	const struct tmem_saving_name *names = s->saving.names;
 	unsigned g, i, k;
 
@@ -401,7 +405,7 @@ static unsigned copy_some(struct saver *s, uint32_t *at)
 	return nr;
 }
 
-static void emit_segment(struct saver *s)
+static void emit_names(struct saver *s)
 {
 	uint32_t at;
 	unsigned nr, i;
@@ -442,8 +446,8 @@ static void walk(struct saver *s)
 		s->pos = 0;
 		more = true;
 		while (more && error_of(s) == 0) {
-			more = note_segment(s);
-			emit_segment(s);
+			more = note_names(s);
+			emit_names(s);
 			empty_logs(s);
 		}
 		leave_shard(s->shard);
