@@ -9,11 +9,11 @@
  * earlier snapshot if its epoch is not below that one's.  A new form of old
  * content (cool.c) keeps the epoch.
  *
- * PINS.  The saver then walks the shards, some of the index at a time.  Who is about to
- * overwrite or drop a page that it has not come to *keeps* it: one more
- * reference to its slot, which holds the data even if the page goes, and an
- * entry in the shard's log.  The saver empties the logs as it goes.  A page of
- * an ephemeral pool may vanish, and does.
+ * PINS.  The saver then walks the shards, some of the index at a time.  Who is
+ * about to overwrite or drop a page that it has not come to *keeps* it: one
+ * more reference to its slot, which holds the data even if the page goes, and
+ * an entry in the shard's log.  The saver empties the logs as it goes.  A page
+ * of an ephemeral pool may vanish, and does.
  *
  * A log and the counts of references need memory of the store.  If there is
  * none the snapshot fails, not the operation.

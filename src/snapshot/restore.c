@@ -47,6 +47,9 @@ struct base {
 };
 
 struct restorer {
+	_Alignas(64) char unzip[TMEM_ZSTD_DECOMPRESS_BYTES];
+	char slot[TMEM_SLOT_MAX_BYTES]; /* a copy */
+	char page[TMEM_PAGE_SIZE];
 	struct tmem_client *client; /* NULL: verifies only */
 	struct tmem_store *store;
 	const struct tmem_snapshot_options *options;
@@ -58,9 +61,6 @@ struct restorer {
 	struct tmem_snapshot snapshot;
 	bool has_base[TMEM_SNAPSHOT_POOLS];
 	struct base bases[TMEM_SNAPSHOT_POOLS];
-	_Alignas(64) char slot[TMEM_SLOT_MAX_BYTES]; /* a copy */
-	_Alignas(64) char unzip[TMEM_ZSTD_DECOMPRESS_BYTES];
-	char page[TMEM_PAGE_SIZE];
 	struct tmem_snap_reader reader;
 };
 

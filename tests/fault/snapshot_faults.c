@@ -199,7 +199,7 @@ static void the_nth_mapping_fails(void)
 
 	for (unsigned long n = 0; struck && n < MAX_FAULTS; n++) {
 		begin(16u << 20);
-		storemodel_maps_arm(1 + n / 2, n % 2);
+		storemodel_maps_arm(1 + n / 2, (int)(n % 2));
 		buf.nr = 0;
 		r = save(&buf, NULL, &s);
 		CHECK(r == 0 || r == -ENOMEM);

@@ -84,7 +84,7 @@ static uint64_t get(const struct tmem_backend *b, tmem_pool_id p,
 /* A pair: stored n times, first and second; or dropped, second and first. */
 static void *write_pairs(void *arg)
 {
-	unsigned writer = (unsigned)(uintptr_t)arg;
+	unsigned writer = *(const unsigned *)arg;
 	struct rng rng = { seed + writer };
 	uint64_t versions[PAIRS] = { 0 };
 
@@ -192,6 +192,7 @@ int main(int argc, char **argv)
 	unsigned long rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 20;
 	struct tmem_store_options o = { .limit_bytes = 64u << 20,
 					.cool_after_ns = 1 };
+	static unsigned writers[WRITERS] = { 0, 1, 2 };
 	pthread_t threads[WRITERS + 1];
 	unsigned i;
 
@@ -202,7 +203,7 @@ int main(int argc, char **argv)
 	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 	for (i = 0; i < WRITERS; i++)
 		CHECK_EQ(pthread_create(&threads[i], NULL, write_pairs,
-					(void *)(uintptr_t)i),
+					&writers[i]),
 			 0);
 	CHECK_EQ(pthread_create(&threads[WRITERS], NULL, maintain, NULL), 0);
 	for (unsigned long n = 0; n < rounds; n++)

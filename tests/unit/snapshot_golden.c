@@ -102,8 +102,9 @@ static void must_have(tmem_pool_id pool, unsigned i, uint64_t tag)
 static struct tmem_snapshot save(const struct tmem_snapshot_options *o,
 				 enum kind kind, struct snapbuf *buf)
 {
-	struct tmem_snap_chance chance = { { 0x1111 * (kind + 1), 0x2222 },
-					   "0123456789abcde" };
+	struct tmem_snap_chance chance = {
+		{ 0x1111 * (1 + (uint64_t)kind), 0x2222 }, "0123456789abcde"
+	};
 	struct tmem_snapshot_sink sink = snapbuf_sink(buf);
 	struct tmem_snapshot s;
 

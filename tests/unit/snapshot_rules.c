@@ -356,22 +356,17 @@ static void what_is_not_ours_is_told(void)
 	end();
 }
 
-static void a_client_travels_with_its_pools(void)
+static struct tmem_pool_options eph = { .flags = TMEM_POOL_EPHEMERAL };
+static struct tmem_pool_options sha = { TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED,
+					{ 3, 4 } };
+
+/* A pool of each kind, with pages; the shared one. */
+static tmem_pool_id make_pools(void)
 {
-	const uint64_t uuid[2] = { 3, 4 };
-	struct tmem_pool_options eph = { .flags = TMEM_POOL_EPHEMERAL };
-	struct tmem_pool_options sha = { TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED,
-					 { 3, 4 } };
-	struct tmem_snapshot_options o = { .set_weight = 1 };
-	struct tmem_store *other = open_one(32u << 20);
-	struct tmem_backend b = tmem_store_backend(other);
-	struct snapbuf buf = { 0 };
-	struct tmem_snapshot s;
 	tmem_pool_id e, sh;
 	unsigned key;
 
-	begin();
-	CHECK_EQ(tmem_client_allow(client, uuid, 1), 0);
+	CHECK_EQ(tmem_client_allow(client, sha.uuid, 1), 0);
 	CHECK_EQ(tmem_client_set_weight(client, 123), 0);
 	CHECK_EQ(backend.ops->pool_create(backend.self, &eph, &e), 0);
 	CHECK_EQ(backend.ops->pool_create(backend.self, &sha, &sh), 0);
@@ -380,6 +375,20 @@ static void a_client_travels_with_its_pools(void)
 		put(&backend, e, key, 200 + key);
 		put(&backend, sh, key, 300 + key);
 	}
+	return sh;
+}
+
+static void a_client_travels_with_its_pools(void)
+{
+	struct tmem_snapshot_options o = { .set_weight = 1 };
+	struct tmem_store *other = open_one(32u << 20);
+	struct tmem_backend b = tmem_store_backend(other);
+	struct snapbuf buf = { 0 };
+	struct tmem_snapshot s;
+	unsigned key;
+
+	begin();
+	make_pools();
 	s = save(&o, &buf);
 	CHECK_EQ(s.nr_pools, 3);
 	CHECK_EQ(s.weight, 123);
@@ -396,19 +405,34 @@ static void a_client_travels_with_its_pools(void)
 		must_have(&b, s.pools[1].pool, key, 0);
 		must_have(&b, s.pools[2].pool, key, 0);
 	}
-	CHECK_EQ(tmem_client_allow(tmem_client_default(other), uuid, 1), 0);
+	tmem_store_check(other);
+	tmem_store_close(other);
+	snapbuf_free(&buf);
+	end();
+}
+
+static void a_shared_pool_is_joined(void)
+{
+	struct tmem_store *other = open_one(32u << 20);
+	struct tmem_snapshot_options o = { 0 };
+	struct tmem_snapshot_sink sink;
+	struct snapbuf buf = { 0 };
+	struct tmem_snapshot s;
+	tmem_pool_id shared;
+
+	begin();
+	shared = make_pools();
+	save(&o, &buf);
+	CHECK_EQ(tmem_client_allow(tmem_client_default(other), sha.uuid, 1), 0);
 	s = restore(other, NULL, &buf);
 	CHECK_EQ(s.pools[2].flags, TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED);
-	/* Here it is joined, and what is in it is the newer. */
+	/* Here it is there, and what is in it is the newer. */
 	s = restore(store, NULL, &buf);
-	CHECK_EQ(s.pools[2].pool, sh);
-	must_have(&backend, sh, 3, 303);
-	o.pool = sh;
-	{
-		struct tmem_snapshot_sink sink = snapbuf_sink(&buf);
-
-		CHECK_EQ(tmem_snapshot_save(client, &o, &sink, &s), -EINVAL);
-	}
+	CHECK_EQ(s.pools[2].pool, shared);
+	must_have(&backend, shared, 3, 303);
+	o.pool = shared;
+	sink = snapbuf_sink(&buf);
+	CHECK_EQ(tmem_snapshot_save(client, &o, &sink, &s), -EINVAL);
 	tmem_store_check(other);
 	tmem_store_close(other);
 	snapbuf_free(&buf);
@@ -744,6 +768,7 @@ int main(void)
 	RUN(a_base_that_changed_is_refused);
 	RUN(what_is_not_ours_is_told);
 	RUN(a_client_travels_with_its_pools);
+	RUN(a_shared_pool_is_joined);
 	RUN(a_key_is_needed_and_the_right_one);
 	RUN(a_stream_that_is_cut_short_is_refused);
 	RUN(a_stream_that_is_damaged_is_refused);
