@@ -511,23 +511,33 @@ void tmem_index_check(const struct tmem_index *index,
 	TMEM_INVARIANT("X4", deepest == index->nr_deepest);
 }
 
+/* An entry's tag as far as it is known: what is below the window is zero. */
+static uint32_t known_tag(uint32_t pos, unsigned depth, uint16_t entry)
+{
+	unsigned bits = TMEM_INDEX_TAG_BITS - above(depth);
+
+	return pos >> bits << bits | (uint32_t)(entry >> PROBE_BITS)
+					     << (bits - TMEM_INDEX_WINDOW_BITS);
+}
+
 bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
 			   void (*fn)(void *arg, uint32_t ref), void *arg)
 {
 	const struct tmem_segment *segment;
 	uint32_t step, end, tag;
-	unsigned b, i;
+	unsigned b, i, depth;
 
 	if (!index->nr_entries || *pos >> TMEM_INDEX_TAG_BITS)
 		return false;
 	segment = index->dirs[dir_of(index, *pos)];
-	step = (1u << (TMEM_INDEX_TAG_BITS - depth_of(segment))) /
-	       TMEM_SEGMENT_PARTS;
-	step += !step;
+	depth = depth_of(segment);
+	/* The window reaches beyond the bits that tell the parts. */
+	step = (1u << (TMEM_INDEX_TAG_BITS - depth)) / TMEM_SEGMENT_PARTS;
 	end = (*pos / step + 1) * step;
 	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
-			tag = segment->buckets[b].tags[i] >> PROBE_BITS;
+			tag = known_tag(*pos, depth,
+					segment->buckets[b].tags[i]);
 			if (segment->buckets[b].refs[i] && tag >= *pos &&
 			    tag < end)
 				fn(arg, segment->buckets[b].refs[i]);
