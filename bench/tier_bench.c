@@ -36,7 +36,7 @@ enum {
 };
 
 /* What was written: where the records are. */
-static struct tmem_segment segments[MAX_SEGMENTS];
+static struct tmem_tier_segment segments[MAX_SEGMENTS];
 static uint32_t record_at[MAX_RECORDS];
 static unsigned nr_records;
 static unsigned nr_segments = 64;

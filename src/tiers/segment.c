@@ -79,7 +79,7 @@ static uint32_t round_up(uint32_t bytes, uint32_t to)
 
 /* Sealing: with a seal its cipher, else a checksum. */
 
-static void make_nonce(const struct tmem_segment *s, uint32_t offset,
+static void make_nonce(const struct tmem_tier_segment *s, uint32_t offset,
 		       struct tmem_seal_text *text)
 {
 	uint32_t unit = offset / TMEM_RECORD_ALIGN;
@@ -109,13 +109,13 @@ static uint64_t seed_of(const struct place *p)
 	return tmem_hash_more(hash, (uint64_t)p->offset << 32 | p->length);
 }
 
-static struct place place_of(const struct tmem_segment *s, uint32_t offset,
+static struct place place_of(const struct tmem_tier_segment *s, uint32_t offset,
 			     uint32_t length)
 {
 	return (struct place){ s->number, s->generation, offset, length };
 }
 
-static void seal_header(const struct tmem_segment *s,
+static void seal_header(const struct tmem_tier_segment *s,
 			const struct tmem_seal *seal, struct header *h)
 {
 	struct tmem_seal_text text = { .ad = h,
@@ -131,7 +131,7 @@ static void seal_header(const struct tmem_segment *s,
 	tmem_seal_encrypt(seal, &text, h->tag);
 }
 
-static bool is_header_whole(const struct tmem_segment *s,
+static bool is_header_whole(const struct tmem_tier_segment *s,
 			    const struct tmem_seal *seal,
 			    const struct header *h)
 {
@@ -150,7 +150,7 @@ static bool is_header_whole(const struct tmem_segment *s,
 	return tmem_seal_decrypt(seal, &text, h->tag) == 0;
 }
 
-static void seal_record(const struct tmem_segment *s,
+static void seal_record(const struct tmem_tier_segment *s,
 			const struct tmem_seal *seal, uint32_t offset,
 			struct record *rec)
 {
@@ -176,7 +176,8 @@ int tmem_segment_begin(struct tmem_segment_writer *w,
 		       const struct tmem_seal *seal, uint32_t number,
 		       uint32_t generation, void *buffer)
 {
-	struct tmem_segment s = { .number = number, .generation = generation };
+	struct tmem_tier_segment s = { .number = number,
+				       .generation = generation };
 	int r = tmem_seal_random(s.salt, sizeof(s.salt));
 
 	if (r < 0)
@@ -231,10 +232,10 @@ uint32_t tmem_segment_add(struct tmem_segment_writer *w,
 }
 
 void tmem_segment_end(struct tmem_segment_writer *w,
-		      struct tmem_segment *ret_segment)
+		      struct tmem_tier_segment *ret_segment)
 {
 	struct header *h = (struct header *)w->buffer;
-	struct tmem_segment *s = &w->segment;
+	struct tmem_tier_segment *s = &w->segment;
 
 	if (s->end == 0)
 		s->end = TMEM_SEGMENT_HEADER_BYTES;
@@ -257,9 +258,9 @@ void tmem_segment_end(struct tmem_segment_writer *w,
 /* Reading */
 
 int tmem_segment_read_header(const void *bytes, const struct tmem_seal *seal,
-			     struct tmem_segment *ret_segment)
+			     struct tmem_tier_segment *ret_segment)
 {
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	struct header h;
 
 	memcpy(&h, bytes, sizeof(h));
@@ -267,12 +268,12 @@ int tmem_segment_read_header(const void *bytes, const struct tmem_seal *seal,
 		return -ENODATA;
 	if (h.version != VERSION)
 		return -EPROTONOSUPPORT;
-	s = (struct tmem_segment){ .number = h.number,
-				   .generation = h.generation,
-				   .bytes = h.bytes,
-				   .end = h.end,
-				   .nr_records = h.nr_records,
-				   .cipher = h.cipher };
+	s = (struct tmem_tier_segment){ .number = h.number,
+					.generation = h.generation,
+					.bytes = h.bytes,
+					.end = h.end,
+					.nr_records = h.nr_records,
+					.cipher = h.cipher };
 	memcpy(s.salt, h.salt, sizeof(s.salt));
 	if (h.cipher != (seal ? tmem_seal_cipher(seal) : TMEM_CIPHER_NONE) ||
 	    !is_header_whole(&s, seal, &h))
@@ -285,7 +286,7 @@ int tmem_segment_read_header(const void *bytes, const struct tmem_seal *seal,
 	return 0;
 }
 
-int tmem_segment_check_sum(const struct tmem_segment *s, const void *bytes)
+int tmem_segment_check_sum(const struct tmem_tier_segment *s, const void *bytes)
 {
 	const char *start = bytes;
 	uint64_t sum;
@@ -298,7 +299,7 @@ int tmem_segment_check_sum(const struct tmem_segment *s, const void *bytes)
 }
 
 /* The sealed part and the data into *ret. */
-static int open_record(const struct tmem_segment *s,
+static int open_record(const struct tmem_tier_segment *s,
 		       const struct tmem_seal *seal,
 		       const struct tmem_segment_range *range,
 		       const struct record *head, struct tmem_record *ret)
@@ -325,7 +326,7 @@ static int open_record(const struct tmem_segment *s,
 	return 0;
 }
 
-int tmem_segment_read(const struct tmem_segment *s,
+int tmem_segment_read(const struct tmem_tier_segment *s,
 		      const struct tmem_seal *seal,
 		      const struct tmem_segment_range *range,
 		      struct tmem_record *ret)
@@ -359,7 +360,7 @@ int tmem_segment_read(const struct tmem_segment *s,
 }
 
 /* The length of the record at that offset, 0 if there can't be one. */
-static uint32_t length_at(const struct tmem_segment *s, const char *bytes,
+static uint32_t length_at(const struct tmem_tier_segment *s, const char *bytes,
 			  uint32_t at)
 {
 	uint32_t head[2];
@@ -374,7 +375,7 @@ static uint32_t length_at(const struct tmem_segment *s, const char *bytes,
 	return head[1];
 }
 
-uint32_t tmem_segment_next(const struct tmem_segment *s, const void *bytes,
+uint32_t tmem_segment_next(const struct tmem_tier_segment *s, const void *bytes,
 			   uint32_t after)
 {
 	uint32_t at = TMEM_SEGMENT_HEADER_BYTES;

@@ -51,7 +51,7 @@ enum {
 };
 
 /* What has to be known of a segment to read its records. */
-struct tmem_segment {
+struct tmem_tier_segment {
 	uint32_t number;
 	uint32_t generation;
 	uint32_t bytes; /* whole blocks */
@@ -80,7 +80,7 @@ struct tmem_record {
 
 /* Fills a caller's buffer of TMEM_SEGMENT_BYTES, 4 KiB aligned. */
 struct tmem_segment_writer {
-	struct tmem_segment segment;
+	struct tmem_tier_segment segment;
 	const struct tmem_seal *seal; /* NULL: not encrypted */
 	char *buffer;
 	uint32_t at;
@@ -96,7 +96,7 @@ uint32_t tmem_segment_add(struct tmem_segment_writer *writer,
 			  const void *data);
 /* Seals it: segment.bytes of the buffer are to be written. */
 void tmem_segment_end(struct tmem_segment_writer *writer,
-		      struct tmem_segment *ret_segment);
+		      struct tmem_tier_segment *ret_segment);
 
 /* How much of a segment a record of that length takes. */
 static inline uint32_t tmem_record_bytes(uint32_t length)
@@ -110,9 +110,9 @@ static inline uint32_t tmem_record_bytes(uint32_t length)
  * with another key).
  */
 int tmem_segment_read_header(const void *bytes, const struct tmem_seal *seal,
-			     struct tmem_segment *ret_segment);
+			     struct tmem_tier_segment *ret_segment);
 /* 0 or -EIO: the whole segment is as it was written. */
-int tmem_segment_check_sum(const struct tmem_segment *segment,
+int tmem_segment_check_sum(const struct tmem_tier_segment *segment,
 			   const void *bytes);
 
 /* A range of a segment that was read. */
@@ -126,7 +126,7 @@ struct tmem_segment_range {
  * The record that begins where the range does; -EIO if none does, whole and
  * as it was written.  *ret_record is scratch until then.
  */
-int tmem_segment_read(const struct tmem_segment *segment,
+int tmem_segment_read(const struct tmem_tier_segment *segment,
 		      const struct tmem_seal *seal,
 		      const struct tmem_segment_range *range,
 		      struct tmem_record *ret_record);
@@ -136,7 +136,7 @@ int tmem_segment_read(const struct tmem_segment *segment,
  * or of the next after one; 0 at the end.  Believes no length before it is
  * checked against the segment's; a record's own is checked when it is read.
  */
-uint32_t tmem_segment_next(const struct tmem_segment *segment,
+uint32_t tmem_segment_next(const struct tmem_tier_segment *segment,
 			   const void *bytes, uint32_t after);
 
 #endif

@@ -73,7 +73,7 @@ static void fill(struct tmem_segment_writer *w)
 static _Noreturn void write_for_ever(uint64_t seed)
 {
 	struct tmem_segment_writer w;
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	struct rng rng = { seed };
 	struct tmem_seal *seal;
 	void *tier = open_tier(true);
@@ -105,7 +105,7 @@ static _Noreturn void write_for_ever(uint64_t seed)
 }
 
 /* The records that can be read; each is right. */
-static unsigned read_records(const struct tmem_segment *s,
+static unsigned read_records(const struct tmem_tier_segment *s,
 			     const struct tmem_seal *seal)
 {
 	struct tmem_record rec;
@@ -135,7 +135,7 @@ static void check_segment(void *tier, const struct tmem_seal *seal, uint32_t n)
 				       .buffer = buffer },
 				 *one = &q;
 	uint32_t there = shared->there[n];
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	int r;
 
 	CHECK_EQ(ops->read(tier, &one, 1), 1);

@@ -24,7 +24,7 @@ struct scene {
 	void *tier;
 	struct tmem_seal *seal;
 	int fd;
-	struct tmem_segment segments[NR];
+	struct tmem_tier_segment segments[NR];
 	uint32_t at[NR][RECORDS];
 	bool there[NR];
 	uint32_t generation;

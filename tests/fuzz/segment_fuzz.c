@@ -23,7 +23,7 @@ enum {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct made {
-	struct tmem_segment segment;
+	struct tmem_tier_segment segment;
 	uint32_t at[NR_RECORDS];
 	char bytes[TMEM_SEGMENT_BYTES] __attribute__((aligned(4096)));
 };
@@ -72,8 +72,9 @@ static void must_be(const struct made *m, uint32_t at,
 }
 
 /* By the walk, and at every place where one might be. */
-static void read_all(const struct tmem_segment *s, const struct tmem_seal *seal,
-		     const char *bytes, const struct made *m)
+static void read_all(const struct tmem_tier_segment *s,
+		     const struct tmem_seal *seal, const char *bytes,
+		     const struct made *m)
 {
 	struct tmem_record rec;
 	uint32_t at = 0, n = 0;
@@ -92,7 +93,7 @@ static void read_all(const struct tmem_segment *s, const struct tmem_seal *seal,
 
 static void read_raw(const uint8_t *data, size_t size)
 {
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	char *bytes;
 
 	if (size < TMEM_SEGMENT_HEADER_BYTES)
@@ -105,8 +106,8 @@ static void read_raw(const uint8_t *data, size_t size)
 		read_all(&s, NULL, bytes, NULL);
 	}
 	/* As if the header had been right. */
-	s = (struct tmem_segment){ .bytes = (uint32_t)size,
-				   .end = (uint32_t)size };
+	s = (struct tmem_tier_segment){ .bytes = (uint32_t)size,
+					.end = (uint32_t)size };
 	read_all(&s, NULL, bytes, NULL);
 	free(bytes);
 }
@@ -114,7 +115,7 @@ static void read_raw(const uint8_t *data, size_t size)
 static void read_patched(const struct made *m, const struct tmem_seal *seal,
 			 const uint8_t *data, size_t size, bool lie)
 {
-	struct tmem_segment s = m->segment, read;
+	struct tmem_tier_segment s = m->segment, read;
 	char *bytes;
 
 	if (lie && size >= 2) {

@@ -19,7 +19,7 @@ static struct tmem_seal *seal;
 static char *buffer;
 
 struct filled {
-	struct tmem_segment segment;
+	struct tmem_tier_segment segment;
 	uint32_t at[MAX_RECORDS];
 	unsigned nr;
 };
@@ -72,7 +72,7 @@ static void fill(uint32_t number, uint32_t generation, unsigned max)
 	CHECK(filled.segment.bytes % 4096 == 0 && filled.segment.bytes <= SEG);
 }
 
-static int read_at(const struct tmem_segment *s, uint32_t at,
+static int read_at(const struct tmem_tier_segment *s, uint32_t at,
 		   struct tmem_record *rec)
 {
 	struct tmem_segment_range range = { buffer + at, at, s->bytes - at };
@@ -82,7 +82,7 @@ static int read_at(const struct tmem_segment *s, uint32_t at,
 
 static void records_read_back(void)
 {
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	struct tmem_record rec;
 	char page[PAGE];
 	uint32_t at = 0;
@@ -174,7 +174,7 @@ static void every_byte_of_a_record_counts(void)
 
 static void every_byte_of_the_header_counts(void)
 {
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 
 	fill(2, 3, 4);
 	for (unsigned at = 0; at < TMEM_SEGMENT_HEADER_BYTES; at++) {
@@ -194,7 +194,7 @@ static void every_byte_of_the_header_counts(void)
 
 static void a_record_elsewhere_is_damaged(void)
 {
-	struct tmem_segment first, other;
+	struct tmem_tier_segment first, other;
 	struct tmem_record rec;
 	char *copy = malloc(SEG);
 
@@ -229,7 +229,7 @@ static void a_record_elsewhere_is_damaged(void)
 static void a_seal_is_not_taken_for_none(void)
 {
 	struct tmem_seal *saved = seal;
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	struct tmem_record rec;
 
 	if (!seal)
@@ -244,7 +244,7 @@ static void a_seal_is_not_taken_for_none(void)
 
 static void an_empty_segment_is_one(void)
 {
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 
 	fill(9, 9, 0);
 	CHECK_EQ(tmem_segment_read_header(buffer, seal, &s), 0);
@@ -272,7 +272,7 @@ static void nothing_sealed_can_be_read(void)
 	static const char words[] = "words of a page!";
 	struct tmem_record_info info = info_of(3);
 	struct tmem_segment_writer w;
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	char page[PAGE];
 
 	memset(page, 'x', sizeof(page));
@@ -291,7 +291,7 @@ static void nothing_sealed_can_be_read(void)
 static void version_one_has_these_bytes(uint64_t expected)
 {
 	struct tmem_segment_writer w;
-	struct tmem_segment s;
+	struct tmem_tier_segment s;
 	char page[PAGE];
 
 	memset(buffer, 0, SEG);
