@@ -34,7 +34,8 @@
  *  - invalidate_object: the number of pages dropped in *ret_pages.
  *  - pool_clone: a new pool with the same pages, copy-on-write; of a
  *    persistent pool only (-EINVAL).  Succeeds whole or changes nothing.
- *  - store, load and invalidate never call malloc and never block on I/O.
+ *  - store, load and invalidate never call malloc.  store and invalidate never
+ *    block on I/O; a load does, with a deadline, where the page is in a tier.
  */
 #ifndef TMEM_BACKEND_H
 #define TMEM_BACKEND_H

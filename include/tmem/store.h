@@ -91,7 +91,8 @@ TMEM_API void tmem_store_close(struct tmem_store *store);
 
 /*
  * Changes the limit.  Below what is held, no page is dropped: stores are
- * refused until enough was invalidated.  0 or -EINVAL.
+ * refused until enough was invalidated, or moved to a tier (tmem/tiers.h).  0
+ * or -EINVAL.
  */
 TMEM_API int tmem_store_set_limit(struct tmem_store *store,
 				  uint64_t limit_bytes);
@@ -101,9 +102,9 @@ TMEM_API uint64_t tmem_store_held_bytes(const struct tmem_store *store);
 
 /*
  * Background work, for about budget_ns: memory that is only partly used goes
- * back to the kernel, and cold pages are recompressed.  Nobody waits longer for
- * it than for the copy of a page. To be called now and then, from any thread,
- * when there is time.  1 if there is more to do, else 0.
+ * back to the kernel, cold pages are recompressed, or moved to a tier.  Nobody
+ * waits longer for it than for the copy of sixteen pages.  To be called now and
+ * then, from any thread, when there is time.  1 if there is more to do, else 0.
  */
 TMEM_API int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns);
 
@@ -118,7 +119,8 @@ TMEM_API struct tmem_backend tmem_store_backend(struct tmem_store *store);
  * pages are all free is given back), until tmem_store_thaw().
  *
  * before_fork: waits until no operation is in flight.  From then until
- * after_fork the store is *read-only*: loads work, from any thread, take no
+ * after_fork the store is *read-only*: loads work (but for pages in a tier:
+ * these wait until after_fork), from any thread, take no
  * lock and write nothing to the store's memory (not even a counter), so that
  * the child's copy is whole at whatever moment the kernel takes it (they are
  * counted in a page of its own that fork wipes: after_fork waits for them);

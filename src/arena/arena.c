@@ -425,6 +425,7 @@ void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
 	unsigned c;
 
 	arena->account = account;
+	arena->sparse_part = TMEM_SPARSE_PART;
 	arena->meta = meta;
 	tmem_pages_init(&arena->pages, account);
 	tmem_records_init(&arena->spans, meta, sizeof(struct tmem_span));
@@ -641,7 +642,7 @@ uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c)
 
 	tmem_lock_acquire(&class->lock);
 	if (!arena->frozen_before && class->nr_ready > TMEM_SPAN_SLOTS &&
-	    class->nr_ready > class->nr_used / TMEM_SPARSE_PART)
+	    class->nr_ready > class->nr_used / arena->sparse_part)
 		nr = sparsest_locked(arena, class);
 	if (nr) {
 		span = span_nr(arena, nr);

@@ -144,6 +144,7 @@ struct tmem_arena {
 	bool recovering;	     /* free slots may hold something yet */
 	uint32_t epoch;
 	uint32_t frozen_before; /* spans of an earlier epoch are frozen */
+	uint32_t sparse_part;	/* TMEM_SPARSE_PART; who compacts */
 	struct tmem_class classes[TMEM_CLASSES];
 };
 

@@ -37,6 +37,7 @@ enum tmem_form {
 	TMEM_FORM_CLIENT = 11,
 	TMEM_FORM_POOL = 12,
 	TMEM_FORM_OBJECT = 13,
+	TMEM_FORM_TIER = 14, /* below RAM: where (core/tiering.h) */
 	TMEM_FORM_REF = 15 /* a clone's: the handle of the slot with the data */
 };
 

@@ -59,6 +59,7 @@ enum tmem_lock_rank {
 	TMEM_RANK_RECORDS,   /* a table of records (spans, objects) */
 	TMEM_RANK_META,	     /* the metadata pages */
 	TMEM_RANK_PAGES,     /* the page runs of chunks */
+	TMEM_RANK_CLUSTER,   /* a range read from a tier; held over I/O */
 	TMEM_RANK_TIER,	     /* a tier's I/Os in flight */
 	TMEM_NR_RANKS
 };

@@ -7,6 +7,7 @@
 #include "durable.h"
 #include "object.h"
 #include "queue.h"
+#include "tiering.h"
 #include "unzip.h"
 
 struct walk {
@@ -34,7 +35,8 @@ static void check_reference(struct walk *w, const struct tmem_slot *slot)
 	TMEM_INVARIANT("C4", tmem_arena_is_whole(&w->store->arena, target));
 	TMEM_INVARIANT("C4", tmem_slot_form(data) == TMEM_FORM_LZ4 ||
 				     tmem_slot_form(data) == TMEM_FORM_RAW ||
-				     tmem_slot_form(data) == TMEM_FORM_ZSTD);
+				     tmem_slot_form(data) == TMEM_FORM_ZSTD ||
+				     tmem_slot_form(data) == TMEM_FORM_TIER);
 }
 
 static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
@@ -63,6 +65,7 @@ static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
 	w->count.lz4_pages += tmem_slot_form(slot) == TMEM_FORM_LZ4;
 	w->count.raw_pages += tmem_slot_form(slot) == TMEM_FORM_RAW;
 	w->count.zstd_pages += tmem_slot_form(slot) == TMEM_FORM_ZSTD;
+	w->count.tier_pages += tmem_slot_form(slot) == TMEM_FORM_TIER;
 	if (tmem_slot_form(slot) == TMEM_FORM_REF) {
 		w->count.ref_pages++;
 		check_reference(w, slot);
@@ -144,6 +147,9 @@ static void count_span(void *arg, uint32_t nr, void *record)
 		w->count.slot_bytes += span->class * (uint64_t)TMEM_SLOT_GRAIN;
 		if (tmem_slot_form(slot) != TMEM_FORM_REF)
 			w->count.stored_bytes += slot->length;
+		if (tmem_slot_form(slot) == TMEM_FORM_TIER)
+			w->count.tier_bytes +=
+				tmem_tiering_walk(w->store, slot->data);
 	}
 }
 
@@ -162,6 +168,8 @@ static void check_sums(struct walk *w)
 		sum.lz4_pages += s->lz4_pages;
 		sum.raw_pages += s->raw_pages;
 		sum.zstd_pages += s->zstd_pages;
+		sum.tier_pages += s->tier_pages;
+		sum.tier_bytes += s->tier_bytes;
 		sum.ref_pages += s->ref_pages;
 		sum.objects += s->objects;
 		sum.slot_bytes += s->slot_bytes;
@@ -256,6 +264,7 @@ static void check_held(struct tmem_store *store)
 	bytes += atomic_load(&store->arena.nr_touched) * 4096;
 	bytes += store->arena.pages.nr_chunks * 4096ull;
 	tmem_unzip_for_each(store, add_bytes, &bytes);
+	bytes += tmem_tiering_bytes(store);
 	TMEM_INVARIANT("C5", bytes == tmem_account_held(&store->account));
 }
 
@@ -275,6 +284,7 @@ void tmem_store_check(struct tmem_store *store) TMEM_UNANALYSED
 		check_shard(&w, &store->shards[i]);
 	tmem_records_check(&store->objects);
 	check_sums(&w);
+	tmem_tiering_check(store);
 	check_pools(&w);
 	check_held(store);
 

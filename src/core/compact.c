@@ -99,3 +99,16 @@ bool tmem_compact(struct tmem_store *store, uint64_t until_ns)
 	} while (more && tmem_sys_now_ns() < until_ns);
 	return more;
 }
+
+bool tmem_compact_hard(struct tmem_store *store)
+{
+	bool more;
+
+	if (!tmem_lock_acquire_unless_closed(&store->control))
+		return false;
+	store->arena.sparse_part = UINT32_MAX;
+	more = compact_some(store);
+	store->arena.sparse_part = TMEM_SPARSE_PART;
+	tmem_lock_release(&store->control);
+	return more;
+}

@@ -178,8 +178,9 @@ static unsigned compress(struct tmem_cool *cool)
 static void replace(struct tmem_store *store, struct tmem_shard *shard,
 		    struct candidate *c, unsigned length)
 {
-	struct tmem_cool *cool = store->cool;
-	uint32_t *entry, old;
+	struct tmem_object_form new = { TMEM_FORM_ZSTD, length,
+					store->cool->out };
+	uint32_t *entry;
 
 	tmem_lock_acquire(&shard->lock);
 	entry = find_locked(store, shard, c);
@@ -189,11 +190,7 @@ static void replace(struct tmem_store *store, struct tmem_shard *shard,
 		tmem_arena_slot(&store->arena, c->handle)->form_generation |=
 			TMEM_SLOT_TRIED;
 	} else if (entry &&
-		   (old = tmem_object_reshape(store, shard, entry, length))) {
-		tmem_object_fill(store, shard, *entry, TMEM_FORM_ZSTD,
-				 cool->out, length);
-		tmem_object_keep_epoch(store, *entry, c->form_generation);
-		tmem_object_release(store, shard, old);
+		   tmem_object_change_form(store, shard, entry, &new)) {
 		shard->stats.cooled++;
 	}
 	tmem_lock_release(&shard->lock);

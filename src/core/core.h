@@ -25,13 +25,16 @@
  * pages) or a reference to the slot that has the data, which is counted; the
  * data goes with its last user.
  *
+ * TIER.  A slot may say where below RAM the page is: see tiering.h.
+ *
  * FORK.  before_fork waits for what is in flight by taking every lock that an
  * operation begins with (control, scratches, shards), and closes them.  Loads
  * that find their shard closed read without a lock and are counted in a page
  * of its own that fork(2) wipes (MADV_WIPEONFORK): after_fork reopens the
  * locks, waits until that count is 0 and releases them.
  *
- * LOCK ORDER.  control > scratch > shard > class > records > meta > pages.
+ * LOCK ORDER.  control > scratch > shard > class > records > meta > pages >
+ * cluster > tier.
  *
  *   C1  Each index entry of a slot is found under the key that the slot and
  *       its object name, in that key's shard; the slot is whole.
@@ -41,7 +44,7 @@
  *   C4  Reference slots + pinned ones (saving.h) == sum of share counts;
  *       what they name has data.
  *   C5  held_bytes == fixed + scratches + metadata + touched data pages +
- *       chunk headers.
+ *       chunk headers + what the tiers have.
  *   C6  The gauges (pages by form, bytes, objects) are what a walk counts.
  *   C7  An object's pool is live.
  *   C8  A pool's bytes are those of its slots, if it is ephemeral; and all its
@@ -139,6 +142,7 @@ struct tmem_quiet {
 	_Atomic uint32_t nr_readers;
 	_Atomic uint32_t maintaining;
 	_Atomic uint32_t unzip_waits; /* not only one is wanted */
+	_Atomic uint32_t parent;      /* of a fork, not its child */
 };
 
 /* Working memory to read forms that need some; fork(2) wipes it: unzip.c. */
@@ -169,9 +173,11 @@ struct tmem_store {
 	_Atomic uint64_t nr_pinned; /* slots; saving.h */
 	struct tmem_saving *saving; /* the one going on; control lock */
 	uint64_t identity; /* random, drawn for the first snapshot; the same */
-	uint32_t compact_hand;	/* the class; control lock */
-	uint64_t cool_after_ns; /* 0: pages keep their form */
-	struct tmem_cool *cool; /* cool.c; who maintains */
+	uint32_t compact_hand;	      /* the class; control lock */
+	uint64_t cool_after_ns;	      /* 0: pages keep their form */
+	struct tmem_cool *cool;	      /* cool.c; who maintains */
+	struct tmem_tiering *tiering; /* tiering.h; NULL: no tier */
+	uint32_t marks_cold;	      /* loads take the mark off */
 	struct tmem_unzip *_Atomic unzips[TMEM_MAX_UNZIPS];
 	_Atomic uint32_t evict_hand; /* the shard, and a random number */
 	_Atomic uint32_t weights[TMEM_MAX_CLIENTS]; /* 0: no such client */

@@ -6,7 +6,7 @@
 #include <tmem/store.h>
 
 #include "base/sys.h"
-#include "core.h"
+#include "tiering.h"
 
 /*
  * fn on every lock that an operation begins with.  Class, records, meta and
@@ -39,6 +39,7 @@ void tmem_store_before_fork(struct tmem_store *store) TMEM_UNANALYSED
 
 	/* Two processes would write to one image. */
 	TMEM_ASSERT(!store->image);
+	tmem_tiering_rest(store);
 	tmem_lock_acquire(&store->control);
 	tmem_lock_acquire(&store->scratches[0].lock);
 	for (i = 1; i < TMEM_MAX_SCRATCHES; i++)
@@ -58,6 +59,7 @@ void tmem_store_after_fork(struct tmem_store *store, int freeze) TMEM_UNANALYSED
 	if (freeze)
 		tmem_arena_freeze(&store->arena);
 	for_each_lock(store, tmem_lock_release_also);
+	tmem_tiering_wake(store, !atomic_load(&store->quiet->parent));
 }
 
 void tmem_store_thaw(struct tmem_store *store) TMEM_UNANALYSED

@@ -7,6 +7,9 @@
 #include "durable.h"
 #include "queue.h"
 #include "saving.h"
+#include "tiering.h"
+
+#define EPOCH_MASK ((uint64_t)(TMEM_SLOT_EPOCHS - 1) << TMEM_SLOT_EPOCH_SHIFT)
 
 enum {
 	SPARE_PART = 128, /* of the limit */
@@ -193,6 +196,8 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 		return &stats->raw_pages;
 	case TMEM_FORM_ZSTD:
 		return &stats->zstd_pages;
+	case TMEM_FORM_TIER:
+		return &stats->tier_pages;
 	default:
 		return &stats->ref_pages;
 	}
@@ -295,6 +300,8 @@ static void count_page(struct tmem_store *store, struct tmem_shard *shard,
 	charge(store, slot, size);
 	if (form != TMEM_FORM_REF)
 		shard->stats.stored_bytes += slot->length;
+	if (form == TMEM_FORM_TIER)
+		tmem_tiering_note(store, &shard->stats, slot->data);
 }
 
 void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
@@ -310,18 +317,6 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 	count_page(store, shard, handle, form);
 }
 
-void tmem_object_keep_epoch(struct tmem_store *store, uint32_t handle,
-			    uint64_t form_generation)
-{
-	const uint64_t mask = (uint64_t)(TMEM_SLOT_EPOCHS - 1)
-			      << TMEM_SLOT_EPOCH_SHIFT;
-	struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
-
-	slot->form_generation =
-		(slot->form_generation & ~mask) | (form_generation & mask);
-	tmem_slot_seal(slot);
-}
-
 /* Off the gauges of pages, but not of bytes: a shared slot may stay. */
 static void uncount_page(struct tmem_shard *shard, const struct tmem_slot *slot)
 {
@@ -329,38 +324,58 @@ static void uncount_page(struct tmem_shard *shard, const struct tmem_slot *slot)
 	--*form_gauge(&shard->stats, tmem_slot_form(slot));
 }
 
-static void uncount_bytes(struct tmem_shard *shard, unsigned form,
-			  unsigned length, unsigned size)
+/* A slot's data, to be counted out once the slot is gone. */
+struct data {
+	unsigned form;
+	unsigned length;
+	unsigned size;
+	struct tmem_place place; /* if that is what it is */
+};
+
+static struct data data_of(const struct tmem_store *store, uint32_t handle)
 {
-	shard->stats.slot_bytes -= size;
-	if (form != TMEM_FORM_REF)
-		shard->stats.stored_bytes -= length;
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	struct data data = {
+		.form = (unsigned)(tmem_slot_word(slot) >>
+				   TMEM_SLOT_FORM_SHIFT) &
+			TMEM_SLOT_FORM_MASK,
+		.length = slot->length,
+		.size = tmem_arena_size_of(&store->arena, handle),
+	};
+
+	if (data.form == TMEM_FORM_TIER)
+		memcpy(&data.place, slot->data, sizeof(data.place));
+	return data;
+}
+
+static void uncount_bytes(struct tmem_store *store, struct tmem_shard *shard,
+			  const struct data *data)
+{
+	shard->stats.slot_bytes -= data->size;
+	if (data->form != TMEM_FORM_REF)
+		shard->stats.stored_bytes -= data->length;
+	if (data->form == TMEM_FORM_TIER)
+		tmem_tiering_forget(store, &shard->stats, &data->place);
 }
 
 void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle)
 {
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	struct data data = data_of(store, handle);
 
 	uncount_page(shard, slot);
-	charge(store, slot,
-	       -(int64_t)tmem_arena_size_of(&store->arena, handle));
-	uncount_bytes(shard, tmem_slot_form(slot), slot->length,
-		      tmem_arena_size_of(&store->arena, handle));
+	charge(store, slot, -(int64_t)data.size);
+	uncount_bytes(store, shard, &data);
 }
 
 void tmem_object_unshare(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle)
 {
-	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
-	unsigned form = (unsigned)(tmem_slot_word(slot) >>
-				   TMEM_SLOT_FORM_SHIFT) &
-			TMEM_SLOT_FORM_MASK;
-	unsigned length = slot->length;
-	unsigned size = tmem_arena_size_of(&store->arena, handle);
+	struct data data = data_of(store, handle);
 
 	if (tmem_arena_unshare(&store->arena, handle))
-		uncount_bytes(shard, form, length, size);
+		uncount_bytes(store, shard, &data);
 }
 
 /* Gives a reference's target up. */
@@ -377,15 +392,14 @@ void tmem_object_release(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle)
 {
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
-	unsigned form = tmem_slot_form(slot), length = slot->length;
-	unsigned size = tmem_arena_size_of(&store->arena, handle);
+	struct data data = data_of(store, handle);
 
 	uncount_page(shard, slot);
-	charge(store, slot, -(int64_t)size);
-	if (form == TMEM_FORM_REF)
+	charge(store, slot, -(int64_t)data.size);
+	if (data.form == TMEM_FORM_REF)
 		tmem_object_unrefer(store, shard, slot);
 	if (tmem_arena_release(&store->arena, handle))
-		uncount_bytes(shard, form, length, size);
+		uncount_bytes(store, shard, &data);
 }
 
 uint32_t tmem_object_move_page(struct tmem_store *store,
@@ -465,8 +479,13 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 	return true;
 }
 
-uint32_t tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
-			     uint32_t *entry, unsigned length)
+/*
+ * Gives the page at an index entry a slot for `length` bytes, to be filled; its
+ * place in lists and queues stays.  The old one, to be released, or 0.
+ */
+static uint32_t reshape(struct tmem_store *store, struct tmem_shard *shard,
+			uint32_t *entry, unsigned length)
+	TMEM_REQUIRES(&shard->lock)
 {
 	uint32_t old = *entry, new = tmem_arena_alloc(&store->arena, length, 0);
 	struct tmem_slot *from = tmem_arena_slot(&store->arena, old), *to;
@@ -485,6 +504,31 @@ uint32_t tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
 	relink_page(store, tmem_object_nr(store, from->object), old, new);
 	*entry = new;
 	return old;
+}
+
+/* The content is as old as it was: see saving.h. */
+static void keep_epoch(struct tmem_slot *slot, uint64_t epoch)
+{
+	slot->form_generation = (slot->form_generation & ~EPOCH_MASK) | epoch;
+	tmem_slot_seal(slot);
+}
+
+bool tmem_object_change_form(struct tmem_store *store, struct tmem_shard *shard,
+			     uint32_t *entry,
+			     const struct tmem_object_form *new)
+{
+	uint64_t epoch =
+		tmem_arena_slot(&store->arena, *entry)->form_generation &
+		EPOCH_MASK;
+	uint32_t old = reshape(store, shard, entry, new->length);
+
+	if (!old)
+		return false;
+	tmem_object_fill(store, shard, *entry, new->form, new->data,
+			 new->length);
+	keep_epoch(tmem_arena_slot(&store->arena, *entry), epoch);
+	tmem_object_release(store, shard, old);
+	return true;
 }
 
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,

@@ -38,13 +38,6 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 		      uint32_t handle, unsigned form, const void *data,
 		      unsigned length) TMEM_REQUIRES(&shard->lock);
 
-/*
- * A slot just filled has old content in a new form: it keeps that slot's
- * epoch.
- */
-void tmem_object_keep_epoch(struct tmem_store *store, uint32_t handle,
-			    uint64_t form_generation);
-
 /* Takes the page off the gauges, before it is overwritten. */
 void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
@@ -68,9 +61,18 @@ void tmem_object_release(struct tmem_store *store, struct tmem_shard *shard,
 bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 			  uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
-/* The same, but the page's place in lists and queues stays. */
-uint32_t tmem_object_reshape(struct tmem_store *store, struct tmem_shard *shard,
-			     uint32_t *entry, unsigned length)
+struct tmem_object_form {
+	unsigned form;
+	unsigned length;
+	const void *data;
+};
+/*
+ * The same content in another form: its place in lists and queues stays, and
+ * its epoch.  False: no memory.
+ */
+bool tmem_object_change_form(struct tmem_store *store, struct tmem_shard *shard,
+			     uint32_t *entry,
+			     const struct tmem_object_form *new)
 	TMEM_REQUIRES(&shard->lock);
 
 /*

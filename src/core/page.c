@@ -10,6 +10,7 @@
 #include "evict.h"
 #include "object.h"
 #include "pool.h"
+#include "promote.h"
 #include "queue.h"
 #include "saving.h"
 #include "unzip.h"
@@ -327,7 +328,7 @@ static int copy_quietly(const struct tmem_client *client, tmem_pool_id pool,
 static void touch_locked(struct tmem_store *store, const struct tmem_key *key)
 	TMEM_REQUIRES(&key->shard->lock)
 {
-	if (store->cool_after_ns && !store->arena.frozen_before)
+	if (store->marks_cold && !store->arena.frozen_before)
 		tmem_cool_touch(tmem_arena_slot(
 			&store->arena, *tmem_object_find_page(store, key)));
 }
@@ -401,6 +402,13 @@ int tmem_page_load(const struct tmem_client *client, tmem_pool_id id,
 		r = load_ephemeral(client, id, &key, &copy);
 	else
 		r = load_persistent(client, id, &key, &copy);
+	if (r == 0 && tmem_slot_form(slot_of(&copy)) == TMEM_FORM_TIER) {
+		r = tmem_promote(client, id, &key,
+				 (struct tmem_slot *)copy.bytes);
+		copy.size = TMEM_SLOT_MAX_BYTES;
+		if (r != 0)
+			return r;
+	}
 	if (r == 0)
 		r = unpack(client->store, &copy, io->page);
 	if (r < 0)

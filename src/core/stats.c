@@ -6,7 +6,7 @@
  */
 #include <stddef.h>
 
-#include "core.h"
+#include "tiering.h"
 
 enum {
 	NR_FIGURES = sizeof(struct tmem_stats) / sizeof(uint64_t)
@@ -76,6 +76,8 @@ void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats)
 		s.pools += atomic_load(&store->pools[i].id) != 0;
 	add_lock_waits(&s);
 	s.ephemeral_pages = atomic_load(&store->ephemeral_pages);
+	if (store->tiering)
+		tmem_tiering_stats(store->tiering, &s);
 	s.map_failures = atomic_load(&store->meta.pages.map_failures) +
 			 atomic_load(&store->arena.pages.map_failures);
 	s.held_bytes = tmem_account_held(&store->account);
@@ -86,6 +88,9 @@ void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats)
 	s.fixed_bytes = store->fixed_bytes;
 	s.meta_bytes =
 		s.held_bytes - s.data_bytes - s.scratch_bytes - s.fixed_bytes;
+	if (store->tiering)
+		s.tier_memory_bytes = tmem_tiering_bytes(store);
+	s.meta_bytes -= s.tier_memory_bytes;
 	*ret_stats = s;
 }
 

@@ -14,6 +14,7 @@
 #include "page.h"
 #include "pool.h"
 #include "recover.h"
+#include "tiering.h"
 #include "unzip.h"
 
 #define STORE_MAGIC 0x65726f74732d6d74ull /* "tm-store" */
@@ -206,6 +207,7 @@ static void set_options(struct tmem_store *store,
 	store->max_limit_bytes = max;
 	store->no_raw = options->no_raw != 0;
 	store->cool_after_ns = options->cool_after_ns;
+	store->marks_cold = options->cool_after_ns != 0;
 	if (options->cool_after_ns)
 		tmem_codecs_check();
 	store->account.limit_bytes = options->limit_bytes;
@@ -232,6 +234,7 @@ static void close_store(struct tmem_store *store, bool clean)
 {
 	struct tmem_image image = { .fd = -1 };
 
+	tmem_tiering_fini(store);
 	store->magic = 0;
 	if (store->image)
 		image = *store->image;
@@ -313,6 +316,7 @@ int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
 	if (atomic_exchange(&store->quiet->maintaining, 1))
 		return 0; /* somebody does it */
 	more = tmem_compact(store, until);
+	more |= tmem_tiering_some(store, until, !more);
 	if (!more || tmem_sys_now_ns() < until)
 		more |= tmem_cool_some(store, until);
 	atomic_store(&store->quiet->maintaining, 0);
@@ -332,6 +336,8 @@ void tmem_store_for_each_mapping(struct tmem_store *store,
 	fn(arg, store, store->mapped_bytes);
 	fn(arg, store->quiet, 4096);
 	tmem_unzip_for_each(store, fn, arg);
+	if (store->tiering)
+		fn(arg, store->tiering, store->tiering->map_bytes);
 	if (tmem_lock_acquire_unless_closed(&store->control)) {
 		tmem_pages_for_each(&store->meta.pages, fn, arg);
 		tmem_pages_for_each(&store->arena.pages, fn, arg);

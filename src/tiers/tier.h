@@ -57,6 +57,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <tmem/tiers.h>
+
 enum {
 	TMEM_SEGMENT_BYTES = 1 << 20,
 	TMEM_TIER_BLOCK = 4096,
@@ -136,12 +138,5 @@ static inline bool tmem_tier_is_answered(const struct tmem_tier_request *r)
 /* Polls until the request is answered; its result. */
 int tmem_tier_wait(const struct tmem_tier_ops *ops, void *tier,
 		   const struct tmem_tier_request *request);
-
-/*
- * A nameless file of mode 0600 in `dir`, for O_DIRECT if the file system will
- * have it: it goes away with the last process that has it open.  A descriptor
- * (close-on-exec) or -errno.
- */
-int tmem_tier_create(const char *dir);
 
 #endif

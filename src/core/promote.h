@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Loads of pages that are in a tier; the model is in tiering.h. */
+#ifndef TMEM_CORE_PROMOTE_H
+#define TMEM_CORE_PROMOTE_H
+
+#include "client.h"
+
+/*
+ * The page's slot as it was before it went down, into a buffer of
+ * TMEM_SLOT_MAX_BYTES.  0, TMEM_MISS (it is gone meanwhile), -EIO.  Waits for
+ * I/O, and for a fork to be over.
+ */
+int tmem_promote(const struct tmem_client *client, tmem_pool_id id,
+		 const struct tmem_key *key, struct tmem_slot *ret_slot);
+
+#endif
