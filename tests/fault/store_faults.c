@@ -3,13 +3,14 @@
  * The page store when memory is denied: the n-th mapping fails, for n = 1, 2,
  * 3 ... until the scenario needs no more of them, once and from then on; and
  * the limit strikes, page by page higher, so that every kind of allocation is
- * the one that is denied.  After each: the oracle (lib/storemodel.h), the
- * invariants, and nothing left mapped.
+ * the one that is denied.  All that twice, the second time with a tier.  After
+ *each: the oracle (lib/storemodel.h), the invariants, and nothing left mapped.
  *
  *	store_faults [LIMITS]
  */
 #include "fstest.h"
 #include "storemodel.h"
+#include "testtier.h"
 
 enum {
 	STEPS = 1500,
@@ -23,7 +24,8 @@ static uint32_t draw(void *arg)
 }
 
 /* False if the store could not even be opened. */
-static bool scenario(uint64_t limit_bytes, uint64_t max_limit_bytes)
+static bool scenario(uint64_t limit_bytes, uint64_t max_limit_bytes,
+		     bool with_tier)
 {
 	struct rng rng = { 7 };
 	struct storemodel_options o = {
@@ -32,9 +34,12 @@ static bool scenario(uint64_t limit_bytes, uint64_t max_limit_bytes)
 		.draw = draw,
 		.arg = &rng,
 	};
-	struct storemodel *m = storemodel_open(&o);
+	struct storemodel *m;
 	unsigned i;
 
+	if (with_tier)
+		o.tier = testtier_create(12, 7);
+	m = storemodel_open(&o);
 	for (i = 0; m && i < STEPS; i++) {
 		storemodel_step(m);
 		if (i % 100 == 0)
@@ -48,7 +53,7 @@ static bool scenario(uint64_t limit_bytes, uint64_t max_limit_bytes)
 	return m != NULL;
 }
 
-static void the_nth_mapping_fails(void)
+static void the_nth_mapping_fails(bool with_tier)
 {
 	unsigned long n, opened = 0;
 	int sticky;
@@ -56,7 +61,7 @@ static void the_nth_mapping_fails(void)
 	for (sticky = 0; sticky < 2; sticky++) {
 		for (n = 1; n < MAX_MAPS; n++) {
 			storemodel_maps_arm(n, sticky);
-			opened += scenario(8u << 20, 8u << 20);
+			opened += scenario(8u << 20, 8u << 20, with_tier);
 			if (!storemodel_maps_struck())
 				break;
 		}
@@ -66,20 +71,24 @@ static void the_nth_mapping_fails(void)
 	CHECK(opened > 4);
 }
 
-static void the_limit_strikes_everywhere(uint64_t nr)
+static void the_limit_strikes_everywhere(uint64_t nr, bool with_tier)
 {
 	uint64_t n;
 
 	storemodel_maps_arm(0, 0);
 	for (n = 0; n < nr; n++)
 		CHECK(scenario(TMEM_STORE_MIN_BYTES + n * 4096,
-			       TMEM_STORE_MIN_BYTES + n * 4096));
+			       TMEM_STORE_MIN_BYTES + n * 4096, with_tier));
 }
 
 int main(int argc, char **argv)
 {
-	the_nth_mapping_fails();
-	the_limit_strikes_everywhere(argc > 1 ? strtoull(argv[1], NULL, 0)
-					      : LIMITS);
+	uint64_t limits = argc > 1 ? strtoull(argv[1], NULL, 0) : LIMITS;
+	int with_tier;
+
+	for (with_tier = 0; with_tier < 2; with_tier++) {
+		the_nth_mapping_fails(with_tier);
+		the_limit_strikes_everywhere(limits, with_tier);
+	}
 	return 0;
 }

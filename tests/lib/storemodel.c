@@ -9,8 +9,11 @@
 #include <tmem/stats.h>
 
 #include "arena/map.h"
+#include "base/seal.h"
 #include "core/near.h"
+#include "core/tiering.h"
 #include "fstest.h"
+#include "testtier.h"
 
 enum {
 	POOLS = 4,
@@ -41,6 +44,7 @@ struct storemodel {
 	struct pool pools[POOLS];
 	tmem_pool_id stale; /* destroyed */
 	uint64_t next_tag;
+	bool tier_lies; /* reads from it may fail now */
 	char *pages;
 	int fd; /* of a restartable store */
 };
@@ -210,8 +214,8 @@ static void store_step(struct storemodel *m, struct pool *pool)
 }
 
 /* An ephemeral page may be gone; a private one is, once it was loaded. */
-static void check_load(const struct pool *pool, struct tmem_io *io,
-		       uint64_t *cell)
+static void check_load(const struct storemodel *m, const struct pool *pool,
+		       struct tmem_io *io, uint64_t *cell)
 {
 	_Alignas(8) char want[PAGE];
 	uint64_t tag = *cell;
@@ -220,7 +224,11 @@ static void check_load(const struct pool *pool, struct tmem_io *io,
 		tag = *cell = 0;
 	if (pool->kind == EPHEMERAL)
 		*cell = 0;
-	CHECK_EQ(io->result, tag ? 0 : TMEM_MISS);
+	if (io->result == -EIO && tag && m->tier_lies &&
+	    pool->kind == PERSISTENT)
+		tag = 0; /* it is there, and can't be had now */
+	else
+		CHECK_EQ(io->result, tag ? 0 : TMEM_MISS);
 	if (tag)
 		storemodel_fill(want, tag);
 	else
@@ -240,7 +248,7 @@ static void load_step(struct storemodel *m, struct pool *pool)
 		cells[i] = draw_key(m, pool, &io[i], i);
 	CHECK_EQ(be.ops->load(be.self, pool->id, io, nr), 0);
 	for (i = 0; i < nr; i++)
-		check_load(pool, &io[i], cells[i]);
+		check_load(m, pool, &io[i], cells[i]);
 }
 
 static void invalidate_step(struct storemodel *m, struct pool *pool)
@@ -434,10 +442,31 @@ static void fork_step(struct storemodel *m)
 		return;
 	}
 	tmem_store_before_fork(m->store);
-	/* Loads of ephemeral pages wait until it is over. */
-	if (pool->id && pool->kind == PERSISTENT)
+	/* Loads of ephemeral pages, and from a tier, wait until it is over. */
+	if (pool->id && pool->kind == PERSISTENT && !m->o.tier)
 		load_step(m, pool);
 	tmem_store_after_fork(m->store, what != 1);
+}
+
+/* Its next mood: one trouble or none; and some time to move pages. */
+static void tier_step(struct storemodel *m)
+{
+	struct testtier_mood mood = { 0 };
+	unsigned *const troubles[] = { &mood.write_error,   &mood.write_full,
+				       &mood.write_timeout, &mood.busy,
+				       &mood.slow,	    &mood.read_error,
+				       &mood.read_garbage };
+	unsigned what = draw(m, 12);
+
+	if (what < sizeof(troubles) / sizeof(troubles[0]))
+		*troubles[what] = 1 + draw(m, 1000);
+	mood.hold = what == 7;
+	m->tier_lies = mood.read_error || mood.read_garbage;
+	testtier_set(m->o.tier, &mood);
+	tmem_store_maintain(m->store, draw(m, 2) ? 100000 : 20000000);
+	/* Loads wait for it. */
+	mood.hold = false;
+	testtier_set(m->o.tier, &mood);
 }
 
 void storemodel_step(struct storemodel *m)
@@ -445,6 +474,8 @@ void storemodel_step(struct storemodel *m)
 	uint32_t what = draw(m, 1024);
 	struct pool *pool = draw_pool(m);
 
+	if (m->o.tier && draw(m, 40) == 0)
+		tier_step(m);
 	if (what >= 1021)
 		limit_step(m);
 	else if (what >= 1015)
@@ -478,7 +509,7 @@ static uint64_t check_pool(struct storemodel *m, struct pool *pool)
 			CHECK_EQ(m->backend.ops->load(m->backend.self, pool->id,
 						      &io, 1),
 				 0);
-			check_load(pool, &io, &pool->cells[object][index]);
+			check_load(m, pool, &io, &pool->cells[object][index]);
 			pages += pool->kind == PERSISTENT &&
 				 pool->cells[object][index] != 0;
 		}
@@ -491,6 +522,10 @@ void storemodel_check(struct storemodel *m)
 	struct tmem_stats s;
 	unsigned i;
 
+	if (m->o.tier) {
+		testtier_set(m->o.tier, &(struct testtier_mood){ 0 });
+		m->tier_lies = false;
+	}
 	tmem_store_check(m->store);
 	for (i = 0; i < POOLS; i++)
 		if (m->pools[i].id) {
@@ -501,7 +536,7 @@ void storemodel_check(struct storemodel *m)
 	CHECK_EQ(s.pages - s.ephemeral_pages, pages);
 	CHECK_EQ(s.pools, pools);
 	CHECK_EQ(s.pages, s.same_pages + s.lz4_pages + s.raw_pages +
-				  s.zstd_pages + s.ref_pages);
+				  s.zstd_pages + s.tier_pages + s.ref_pages);
 	if (m->o.no_raw)
 		CHECK_EQ(s.raw_pages, 0);
 	CHECK_EQ(s.held_bytes, tmem_store_held_bytes(m->store));
@@ -510,6 +545,27 @@ void storemodel_check(struct storemodel *m)
 struct tmem_store *storemodel_store(struct storemodel *m)
 {
 	return m->store;
+}
+
+/* False: no memory. */
+static bool add_tier(struct storemodel *m)
+{
+	struct tmem_seal_key key;
+	struct tmem_seal *seal = NULL;
+	int r;
+
+	CHECK_EQ(tmem_seal_draw(&key), 0);
+	CHECK_EQ(tmem_seal_create(&key, &seal), 0);
+	r = tmem_tiering_attach(m->store, &testtier_ops, m->o.tier, seal);
+	if (r < 0) {
+		CHECK_EQ(r, -ENOMEM);
+		testtier_ops.close(m->o.tier);
+		tmem_seal_destroy(seal);
+		return false;
+	}
+	m->store->tiering->rest_step_ns = 0;
+	m->store->tiering->backoff_step_ns = 1;
+	return true;
 }
 
 struct storemodel *storemodel_open(const struct storemodel_options *options)
@@ -528,8 +584,14 @@ struct storemodel *storemodel_open(const struct storemodel_options *options)
 		CHECK_EQ(r, -ENOMEM);
 		if (m->fd >= 0)
 			close(m->fd);
+		if (m->o.tier)
+			testtier_ops.close(m->o.tier);
 		free(m->pages);
 		free(m);
+		return NULL;
+	}
+	if (m->o.tier && !add_tier(m)) {
+		storemodel_close(m);
 		return NULL;
 	}
 	CHECK_EQ(tmem_client_create(m->store, 300, &m->other), 0);

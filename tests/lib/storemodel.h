@@ -16,6 +16,7 @@
 #include <tmem/store.h>
 
 struct storemodel;
+struct testtier;
 
 /* The next number; at the end of a fuzzer's bytes, zeroes. */
 typedef uint32_t storemodel_draw(void *arg);
@@ -27,6 +28,8 @@ struct storemodel_options {
 	storemodel_draw *draw;
 	void *arg;
 	int restartable; /* opened again now and then; no forks */
+	/* Attached (the store's from then on), its moods drawn; or NULL. */
+	struct testtier *tier;
 };
 
 /* NULL if the store could not be opened: mappings fail. */

@@ -5,11 +5,15 @@
  * the states around a fork, or a store that is closed and opened again.
  *
  *	store_model STEPS [SEED]
+ *	store_model tier STEPS [SEED]
+ *
+ * With a tier, its troubles are drawn too: full, broken, slow, lying.
  *
  * The seed draws the limits of each run; the same seed does the same.
  */
 #include "fstest.h"
 #include "storemodel.h"
+#include "testtier.h"
 
 enum {
 	STEPS_PER_RUN = 50000,
@@ -21,7 +25,7 @@ static uint32_t draw(void *arg)
 	return (uint32_t)(rng_next(arg) >> 32);
 }
 
-static void run(uint64_t seed, uint64_t steps)
+static void run(uint64_t seed, uint64_t steps, bool with_tier)
 {
 	struct rng rng = { seed };
 	uint64_t max = TMEM_STORE_MIN_BYTES + rng_below(&rng, 3u << 20);
@@ -33,9 +37,13 @@ static void run(uint64_t seed, uint64_t steps)
 		.draw = draw,
 		.arg = &rng,
 	};
-	struct storemodel *m = storemodel_open(&o);
+	struct storemodel *m;
 	uint64_t i;
 
+	if (with_tier)
+		o.tier = testtier_create(3 + (uint32_t)rng_below(&rng, 40),
+					 rng_next(&rng));
+	m = storemodel_open(&o);
 	CHECK(m != NULL);
 	for (i = 0; i < steps; i++) {
 		storemodel_step(m);
@@ -48,12 +56,16 @@ static void run(uint64_t seed, uint64_t steps)
 
 int main(int argc, char **argv)
 {
-	uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
-	uint64_t seed = seed_from(argc, argv, 2), n;
+	bool with_tier = argc > 1 && strcmp(argv[1], "tier") == 0;
+	uint64_t steps, seed, n;
 
+	argc -= with_tier;
+	argv += with_tier;
+	steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
+	seed = seed_from(argc, argv, 2);
 	for (; steps; steps -= n, seed++) {
 		n = steps < STEPS_PER_RUN ? steps : STEPS_PER_RUN;
-		run(seed, n);
+		run(seed, n, with_tier);
 	}
 	return 0;
 }

@@ -4,12 +4,15 @@
  * without.
  *
  *	store_stress ROUNDS [SEED]
+ *	store_stress tier ROUNDS [SEED]
  *
  * Every worker has objects of its own, whose pages it knows exactly, and all
  * share some others, whose pages say which key they belong to.  Meanwhile one
  * thread creates, clones and destroys pools, changes the limit, reads the
  * statistics, joins and leaves the ephemeral pool that all use as a cache,
- * checks the invariants and does what a fork does to a store.
+ * checks the invariants and does what a fork does to a store.  With a tier,
+ * another maintains the store all the time, while the tier is in changing
+ * moods.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,14 +22,17 @@
 #include <tmem/store.h>
 
 #include "core/near.h"
+#include "core/tiering.h"
 #include "fstest.h"
+#include "testtier.h"
 
 enum {
 	WORKERS = 3,
 	VECTOR = 20,
 	KEYS = 256,
 	SHARED_KEYS = 64,
-	LIMIT = 4 << 20
+	LIMIT = 4 << 20,
+	SEGMENTS = 24
 };
 
 static struct tmem_store *store;
@@ -39,6 +45,7 @@ static const struct tmem_pool_options cache_options = {
 	.uuid = { 1, 1 },
 };
 static _Atomic int nr_running;
+static struct testtier *tier; /* or NULL */
 
 struct worker {
 	pthread_t thread;
@@ -305,17 +312,80 @@ static void open_cache(void)
 		 0);
 }
 
+/* All but lies: what can't be read is not what is looked for here. */
+static void *maintain(void *arg)
+{
+	struct rng *rng = arg;
+
+	while (atomic_load(&nr_running)) {
+		struct testtier_mood mood = { 0 };
+		unsigned part = (unsigned)rng_below(rng, 900);
+
+		switch (rng_below(rng, 8)) {
+		case 0:
+			mood.write_error = part;
+			break;
+		case 1:
+			mood.write_full = part;
+			break;
+		case 2:
+			mood.write_timeout = part;
+			break;
+		case 3:
+			mood.busy = part;
+			break;
+		case 4:
+			mood.slow = part;
+			break;
+		default:
+			break;
+		}
+		testtier_set(tier, &mood);
+		tmem_store_maintain(store, 1000000);
+	}
+	return NULL;
+}
+
+static void open_tier(struct rng *rng)
+{
+	tier = testtier_create(SEGMENTS, rng_next(rng));
+	CHECK_EQ(tmem_tiering_attach(store, &testtier_ops, tier, NULL), 0);
+	store->tiering->rest_step_ns = 0;
+	store->tiering->backoff_step_ns = 1000;
+}
+
+static void print_tier(void)
+{
+	struct tmem_stats s;
+
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	printf("%llu down, %llu read, %llu back, %llu cleaned\n",
+	       (unsigned long long)s.tier_moved,
+	       (unsigned long long)s.tier_reads,
+	       (unsigned long long)s.tier_promoted,
+	       (unsigned long long)s.tier_cleaned);
+}
+
 int main(int argc, char **argv)
 {
+	bool with_tier = argc > 1 && strcmp(argv[1], "tier") == 0;
 	static struct worker workers[WORKERS];
 	struct tmem_store_options o = { .limit_bytes = LIMIT,
 					.cool_after_ns = 1 };
-	uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : 10000;
-	struct rng rng = { seed_from(argc, argv, 2) };
+	struct rng rng, tier_rng;
+	pthread_t maintainer;
+	uint64_t rounds;
 	unsigned i;
 
 	tmem_near_from_bytes = 0; /* as large stores do it */
+	argc -= with_tier;
+	argv += with_tier;
+	rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : 10000;
+	rng.state = seed_from(argc, argv, 2);
+	tier_rng.state = ~rng.state;
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
+	if (with_tier)
+		open_tier(&tier_rng);
 	backend = tmem_store_backend(store);
 	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 	open_cache();
@@ -328,10 +398,17 @@ int main(int argc, char **argv)
 					&workers[i]),
 			 0);
 	}
+	if (with_tier)
+		CHECK_EQ(pthread_create(&maintainer, NULL, maintain, &tier_rng),
+			 0);
 	while (atomic_load(&nr_running))
 		control(&rng);
 	for (i = 0; i < WORKERS; i++)
 		pthread_join(workers[i].thread, NULL);
+	if (with_tier) {
+		pthread_join(maintainer, NULL);
+		print_tier();
+	}
 	tmem_store_check(store);
 	CHECK_EQ(backend.ops->pool_destroy(backend.self, pool), 0);
 	tmem_store_check(store);
