@@ -230,6 +230,8 @@ static void train(struct form *f, const struct pool *pool)
 {
 	char *content = allocate(TMEM_DICT_MAX_BYTES);
 	char *work = allocate(TMEM_TRAIN_WORK_BYTES);
+	unsigned uses = f->codec->form == TMEM_FORM_LZ4_DICT ? TMEM_DICT_LZ4
+							     : TMEM_DICT_ZSTD;
 	double start = now_ns();
 	int n;
 
@@ -241,8 +243,8 @@ static void train(struct form *f, const struct pool *pool)
 	f->train_ms += (now_ns() - start) / 1e6;
 	f->dict = NULL;
 	if (n >= TMEM_DICT_MIN_BYTES &&
-	    tmem_dict_build(allocate(tmem_dict_bytes((unsigned)n)), content,
-			    (unsigned)n, 1, &f->dict))
+	    tmem_dict_build(allocate(tmem_dict_bytes((unsigned)n, uses)),
+			    content, (unsigned)n, uses, &f->dict))
 		bench_die("dictionary");
 	free(content);
 	free(work);

@@ -24,23 +24,29 @@ enum {
 	TMEM_DICT_MAX_BYTES = 60 * 1024
 };
 
+/* Which forms compress with it: zstd's tables are the most of its memory. */
+enum tmem_dict_uses {
+	TMEM_DICT_LZ4 = 1,
+	TMEM_DICT_ZSTD = 2
+};
+
 struct tmem_dict {
-	uint32_t version; /* the caller's; 0 is as good as any */
 	uint32_t content_bytes;
+	uint32_t uses;
 	const char *content;
-	const union LZ4_stream_u *lz4;
-	const struct ZSTD_CDict_s *cdict;
-	const struct ZSTD_DDict_s *ddict;
+	const union LZ4_stream_u *lz4;	  /* NULL: not to compress with */
+	const struct ZSTD_CDict_s *cdict; /* the same */
 };
 
 /* Memory for a dictionary with so many bytes of content. */
-size_t tmem_dict_bytes(unsigned content_bytes);
+size_t tmem_dict_bytes(unsigned content_bytes, unsigned uses);
 
 /*
- * Builds one; the content is copied.  0, or -EINVAL if there is too little or
- * too much of it.
+ * Builds one; the content is copied.  Both forms read with it, those of `uses`
+ * compress.  0, or -EINVAL if there is too little or too much of it (or if
+ * zstd would take it for one of its own making).
  */
 int tmem_dict_build(void *memory, const void *content, unsigned content_bytes,
-		    uint32_t version, const struct tmem_dict **ret_dict);
+		    unsigned uses, const struct tmem_dict **ret_dict);
 
 #endif

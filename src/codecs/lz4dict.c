@@ -18,7 +18,7 @@ static unsigned compress(void *scratch, const struct tmem_dict *dict,
 	LZ4_stream_t *stream = scratch;
 	int r;
 
-	if (!dict)
+	if (!dict || !dict->lz4)
 		return 0;
 	memcpy(stream, dict->lz4, sizeof(*stream));
 	r = LZ4_compress_fast_continue(stream, page, dst, TMEM_PAGE_SIZE,

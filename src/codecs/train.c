@@ -37,6 +37,7 @@ enum {
 	MIN_SEGMENT = 16,
 	CHOSEN_BYTES = 64 * 1024 - SEGMENT,
 	MAX_SEGMENTS = CHOSEN_BYTES / MIN_SEGMENT,
+	STEP_PAGES = 16,
 	GRAMS_A_PAGE = TMEM_PAGE_SIZE - GRAM + 1,
 	GRAMS_A_SEGMENT = SEGMENT - GRAM + 1
 };
@@ -47,7 +48,24 @@ struct segment {
 	uint32_t weight;
 };
 
+struct samples {
+	const unsigned char *pages;
+	unsigned nr;
+};
+
+enum stage {
+	WEIGH,
+	CHOOSE,
+	TRIAL,
+	DONE
+};
+
 struct work {
+	struct samples samples;
+	unsigned capacity;
+	enum stage stage;
+	unsigned at;	/* the next page, or epoch */
+	unsigned found; /* in this round of epochs */
 	union {
 		uint16_t weights[HASHES];
 		/* The trial: by place among the bytes chosen. */
@@ -69,11 +87,6 @@ struct work {
 _Static_assert(sizeof(struct work) <= TMEM_TRAIN_WORK_BYTES, "it must fit");
 _Static_assert(CHOSEN_BYTES < HASHES / 2, "places have 16 bits");
 
-struct samples {
-	const unsigned char *pages;
-	unsigned nr;
-};
-
 static unsigned gram(const unsigned char *bytes)
 {
 	uint64_t word;
@@ -87,19 +100,20 @@ static const unsigned char *page_of(const struct samples *s, unsigned i)
 	return s->pages + (size_t)i * TMEM_PAGE_SIZE;
 }
 
-static void weigh(struct work *w, const struct samples *s)
+/* The page after the last of this step. */
+static unsigned step_end(const struct work *w)
+{
+	unsigned left = w->samples.nr - w->at;
+
+	return w->at + (left < STEP_PAGES ? left : STEP_PAGES);
+}
+
+/* What chance alone gives is no weight. */
+static void discount(struct work *w)
 {
 	uint64_t sum = 0;
-	unsigned i, k, g, chance;
+	unsigned g, chance;
 
-	memset(w, 0, sizeof(*w));
-	for (i = 0; i < s->nr; i++) {
-		for (k = 0; k < GRAMS_A_PAGE; k++) {
-			g = gram(page_of(s, i) + k);
-			w->weights[g] += w->last_page[g] != i + 1;
-			w->last_page[g] = (uint16_t)(i + 1);
-		}
-	}
 	for (g = 0; g < HASHES; g++)
 		sum += w->weights[g];
 	chance = (unsigned)(sum * 3 / 2 / HASHES) + 1;
@@ -108,6 +122,24 @@ static void weigh(struct work *w, const struct samples *s)
 						   ? w->weights[g] - chance
 						   : 0);
 	memset(w->in_window, 0, sizeof(w->in_window));
+}
+
+/* Some pages; false if these were the last. */
+static bool weigh(struct work *w)
+{
+	unsigned end = step_end(w), k, g;
+
+	for (; w->at < end; w->at++) {
+		for (k = 0; k < GRAMS_A_PAGE; k++) {
+			g = gram(page_of(&w->samples, w->at) + k);
+			w->weights[g] += w->last_page[g] != w->at + 1;
+			w->last_page[g] = (uint16_t)(w->at + 1);
+		}
+	}
+	if (w->at < w->samples.nr)
+		return true;
+	discount(w);
+	return false;
 }
 
 /* The weight of a gram that enters the window, if it is new there. */
@@ -174,31 +206,35 @@ static bool take(struct work *w, struct segment *s, unsigned enough)
 	return true;
 }
 
-static void choose(struct work *w, const struct samples *s, unsigned capacity)
+static unsigned nr_epochs(const struct work *w)
 {
-	unsigned enough =
-		2 * capacity < CHOSEN_BYTES ? 2 * capacity : CHOSEN_BYTES;
-	unsigned nr_epochs = capacity / (SEGMENT * ROUNDS);
-	unsigned epoch, i, found;
+	unsigned nr = w->capacity / (SEGMENT * ROUNDS);
 
-	if (nr_epochs < 1)
-		nr_epochs = 1;
-	if (nr_epochs > s->nr)
-		nr_epochs = s->nr;
-	do {
-		found = 0;
-		for (epoch = 0; epoch < nr_epochs; epoch++) {
-			struct segment best = { 0 };
-			unsigned end = s->nr * (epoch + 1) / nr_epochs;
+	if (nr < 1)
+		return 1;
+	return nr > w->samples.nr ? w->samples.nr : nr;
+}
 
-			i = s->nr * epoch / nr_epochs;
-			for (; i < end; i++)
-				best_of_page(w, page_of(s, i), &best);
-			found += best.weight > 0;
-			if (best.weight > 0 && !take(w, &best, enough))
-				return;
-		}
-	} while (found);
+/* One epoch; false if there are enough, or a round found nothing. */
+static bool choose(struct work *w)
+{
+	unsigned enough = 2 * w->capacity < CHOSEN_BYTES ? 2 * w->capacity
+							 : CHOSEN_BYTES;
+	unsigned nr = nr_epochs(w), i = w->samples.nr * w->at / nr;
+	unsigned end = w->samples.nr * (w->at + 1) / nr;
+	struct segment best = { 0 };
+
+	for (; i < end; i++)
+		best_of_page(w, page_of(&w->samples, i), &best);
+	w->found += best.weight > 0;
+	if (best.weight > 0 && !take(w, &best, enough))
+		return false;
+	if (++w->at < nr)
+		return true;
+	w->at = 0;
+	i = w->found;
+	w->found = 0;
+	return i > 0;
 }
 
 /* Where each gram of the segments lies, by its hash and what follows it. */
@@ -235,14 +271,10 @@ static void look_up(struct work *w, const unsigned char *bytes, unsigned page)
 }
 
 /* A segment's weight: on how many other pages a gram of it is, in 1/64. */
-static void put_to_trial(struct work *w, const struct samples *s)
+static void judge(struct work *w)
 {
 	unsigned i, k, nr = w->nr_segments;
 
-	place(w);
-	for (i = 0; i < s->nr; i++)
-		for (k = 0; k < GRAMS_A_PAGE; k++)
-			look_up(w, page_of(s, i) + k, i);
 	w->nr_segments = 0;
 	for (i = 0; i < nr; i++) {
 		struct segment t = w->segments[i];
@@ -257,6 +289,20 @@ static void put_to_trial(struct work *w, const struct samples *s)
 		if (t.weight)
 			w->segments[w->nr_segments++] = t;
 	}
+}
+
+/* Some pages; false if these were the last. */
+static bool put_to_trial(struct work *w)
+{
+	unsigned end = step_end(w), k;
+
+	for (; w->at < end; w->at++)
+		for (k = 0; k < GRAMS_A_PAGE; k++)
+			look_up(w, page_of(&w->samples, w->at) + k, w->at);
+	if (w->at < w->samples.nr)
+		return true;
+	judge(w);
+	return false;
 }
 
 /* Shell's: the heaviest first. */
@@ -303,21 +349,65 @@ static unsigned write_out(struct work *w, char *content, unsigned capacity)
 	return bytes;
 }
 
-int tmem_train(const void *pages, unsigned nr_pages, void *work, void *content,
-	       unsigned capacity)
+int tmem_train_start(const void *pages, unsigned nr_pages, void *work,
+		     unsigned capacity)
 {
-	struct samples s = { pages, nr_pages };
 	struct work *w = work;
 
 	if (nr_pages < TMEM_TRAIN_MIN_PAGES || nr_pages > TMEM_TRAIN_MAX_PAGES)
 		return -EINVAL;
 	if (capacity < TMEM_DICT_MIN_BYTES || capacity > TMEM_DICT_MAX_BYTES)
 		return -EINVAL;
-	weigh(w, &s);
-	choose(w, &s, capacity);
-	put_to_trial(w, &s);
-	sort(w->segments, w->nr_segments);
-	return (int)write_out(w, content, capacity);
+	memset(w, 0, sizeof(*w));
+	w->samples = (struct samples){ pages, nr_pages };
+	w->capacity = capacity;
+	return 0;
+}
+
+bool tmem_train_step(void *work)
+{
+	struct work *w = work;
+
+	switch (w->stage) {
+	case WEIGH:
+		if (weigh(w))
+			return true;
+		break;
+	case CHOOSE:
+		if (choose(w))
+			return true;
+		place(w);
+		break;
+	case TRIAL:
+		if (put_to_trial(w))
+			return true;
+		sort(w->segments, w->nr_segments);
+		break;
+	case DONE:
+		return false;
+	}
+	w->at = 0;
+	w->stage++;
+	return w->stage != DONE;
+}
+
+int tmem_train_finish(void *work, void *content)
+{
+	struct work *w = work;
+
+	return (int)write_out(w, content, w->capacity);
+}
+
+int tmem_train(const void *pages, unsigned nr_pages, void *work, void *content,
+	       unsigned capacity)
+{
+	int r = tmem_train_start(pages, nr_pages, work, capacity);
+
+	if (r < 0)
+		return r;
+	while (tmem_train_step(work))
+		;
+	return tmem_train_finish(work, content);
 }
 
 struct tmem_train_sum tmem_train_sum(const struct tmem_codec *codec,

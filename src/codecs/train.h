@@ -35,6 +35,15 @@ enum {
 int tmem_train(const void *pages, unsigned nr_pages, void *work, void *content,
 	       unsigned capacity);
 
+/*
+ * The same in steps of about a millisecond, for who has other things to do: start (0 or -EINVAL), step until it is false, finish (as tmem_train).
+ * In between pages and work stay as they are.
+ */
+int tmem_train_start(const void *pages, unsigned nr_pages, void *work,
+		     unsigned capacity);
+bool tmem_train_step(void *work);
+int tmem_train_finish(void *work, void *content);
+
 /* What pages take in slots, by one form or raw; same-filled ones left out. */
 struct tmem_train_sum {
 	uint64_t bytes;

@@ -168,7 +168,7 @@ unsigned tmem_zstd_compress(void *scratch, const ZSTD_CDict *cdict,
 	return length;
 }
 
-int tmem_zstd_decompress(void *scratch, const ZSTD_DDict *ddict,
+int tmem_zstd_decompress(void *scratch, const struct tmem_dict *dict,
 			 const void *src, unsigned length, void *page)
 {
 	struct decompressor *d = scratch;
@@ -180,8 +180,11 @@ int tmem_zstd_decompress(void *scratch, const ZSTD_DDict *ddict,
 		set_up_decompressor(d);
 	make_frame(d->in, length);
 	memcpy(d->in + TMEM_ZSTD_FRAME_BYTES, src, length);
-	n = ZSTD_decompress_usingDDict(d->context, page, TMEM_PAGE_SIZE, d->in,
-				       TMEM_ZSTD_FRAME_BYTES + length, ddict);
+	/* Raw content is read where it lies: there is nothing to prepare. */
+	n = ZSTD_decompress_usingDict(d->context, page, TMEM_PAGE_SIZE, d->in,
+				      TMEM_ZSTD_FRAME_BYTES + length,
+				      dict ? dict->content : NULL,
+				      dict ? dict->content_bytes : 0);
 	if (ZSTD_isError(n))
 		d->self = NULL;
 	return n == TMEM_PAGE_SIZE ? 0 : -EIO;

@@ -9,7 +9,7 @@
 static unsigned compress(void *scratch, const struct tmem_dict *dict,
 			 const void *page, void *dst, unsigned capacity)
 {
-	if (!dict)
+	if (!dict || !dict->cdict)
 		return 0;
 	return tmem_zstd_compress(scratch, dict->cdict, page, dst, capacity);
 }
@@ -19,7 +19,7 @@ static int decompress(void *scratch, const struct tmem_dict *dict,
 {
 	if (!dict)
 		return -EIO;
-	return tmem_zstd_decompress(scratch, dict->ddict, src, length, page);
+	return tmem_zstd_decompress(scratch, dict, src, length, page);
 }
 
 const struct tmem_codec tmem_codec_zstd_dict = {

@@ -16,6 +16,8 @@
 #define ZSTD_STATIC_LINKING_ONLY
 #include <zstd.h>
 
+#include "dict.h"
+
 enum {
 	TMEM_ZSTD_FRAME_BYTES = 5
 };
@@ -26,7 +28,7 @@ ZSTD_compressionParameters tmem_zstd_params(unsigned dict_bytes);
 /* As a codec's; NULL: no dictionary. */
 unsigned tmem_zstd_compress(void *scratch, const ZSTD_CDict *cdict,
 			    const void *page, void *dst, unsigned capacity);
-int tmem_zstd_decompress(void *scratch, const ZSTD_DDict *ddict,
+int tmem_zstd_decompress(void *scratch, const struct tmem_dict *dict,
 			 const void *src, unsigned length, void *page);
 
 /* Asserts that the scratch suffices. */

@@ -41,7 +41,8 @@ static inline const struct tmem_dict *dict_of_records(unsigned bytes,
 						      uint64_t seed)
 {
 	unsigned nr = (unsigned)(bytes / PAGE + 1), i;
-	void *memory = aligned_alloc(64, tmem_dict_bytes(bytes));
+	void *memory = aligned_alloc(64, tmem_dict_bytes(bytes, TMEM_DICT_LZ4 |
+								TMEM_DICT_ZSTD));
 	char *content = pages_alloc(nr);
 	const struct tmem_dict *dict;
 	struct rng rng = { seed };
@@ -49,7 +50,8 @@ static inline const struct tmem_dict *dict_of_records(unsigned bytes,
 	CHECK(memory != NULL);
 	for (i = 0; i < nr; i++)
 		page_of_records(content + i * PAGE, &rng);
-	CHECK_EQ(tmem_dict_build(memory, content, bytes, (uint32_t)seed, &dict),
+	CHECK_EQ(tmem_dict_build(memory, content, bytes,
+				 TMEM_DICT_LZ4 | TMEM_DICT_ZSTD, &dict),
 		 0);
 	pages_free(content, nr);
 	return dict;

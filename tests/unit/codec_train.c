@@ -10,7 +10,8 @@
 
 enum {
 	NR = 256,
-	CONTENT = 16 * 1024
+	CONTENT = 16 * 1024,
+	BOTH = TMEM_DICT_LZ4 | TMEM_DICT_ZSTD
 };
 
 static char *samples, *others, *work, *scratch;
@@ -67,10 +68,10 @@ static void it_helps_pages_it_has_not_seen(void)
 	fill(others, page_of_records);
 	n = train(samples, NR, CONTENT);
 	CHECK(n >= TMEM_DICT_MIN_BYTES && n <= CONTENT);
-	memory = aligned_alloc(64, tmem_dict_bytes((unsigned)n));
+	memory = aligned_alloc(64, tmem_dict_bytes((unsigned)n, BOTH));
 	CHECK(memory != NULL);
-	CHECK_EQ(tmem_dict_build(memory, content, (unsigned)n, 7, &dict), 0);
-	CHECK_EQ(dict->version, 7);
+	CHECK_EQ(tmem_dict_build(memory, content, (unsigned)n, BOTH, &dict), 0);
+	CHECK_EQ(dict->uses, BOTH);
 	CHECK_EQ(dict->content_bytes, n);
 	CHECK(memcmp(dict->content, content, (size_t)n) == 0);
 	CHECK(bytes_by(&tmem_codec_lz4_dict, dict) * 100 <
@@ -148,14 +149,14 @@ static void capacity_is_kept(void)
 static void a_dictionary_of_a_wrong_size_is_refused(void)
 {
 	const struct tmem_dict *dict = NULL;
-	void *memory = aligned_alloc(64, tmem_dict_bytes(TMEM_DICT_MAX_BYTES));
+	void *memory = aligned_alloc(64, tmem_dict_bytes(TMEM_DICT_MAX_BYTES, BOTH));
 
 	CHECK(memory != NULL);
-	CHECK_EQ(tmem_dict_build(memory, content, 0, 1, &dict), -EINVAL);
-	CHECK_EQ(tmem_dict_build(memory, content, TMEM_DICT_MIN_BYTES - 1, 1,
+	CHECK_EQ(tmem_dict_build(memory, content, 0, BOTH, &dict), -EINVAL);
+	CHECK_EQ(tmem_dict_build(memory, content, TMEM_DICT_MIN_BYTES - 1, BOTH,
 				 &dict),
 		 -EINVAL);
-	CHECK_EQ(tmem_dict_build(memory, content, TMEM_DICT_MAX_BYTES + 1, 1,
+	CHECK_EQ(tmem_dict_build(memory, content, TMEM_DICT_MAX_BYTES + 1, BOTH,
 				 &dict),
 		 -EINVAL);
 	CHECK(!dict);
