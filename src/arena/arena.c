@@ -641,7 +641,7 @@ uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c)
 	uint64_t used, ready;
 
 	tmem_lock_acquire(&class->lock);
-	if (!arena->frozen_before && class->nr_ready > TMEM_SPAN_SLOTS &&
+	if (!arena->frozen_before && class->nr_ready > TMEM_SPARSE_LEAST &&
 	    class->nr_ready > class->nr_used / arena->sparse_part)
 		nr = sparsest_locked(arena, class);
 	if (nr) {

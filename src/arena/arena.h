@@ -69,6 +69,7 @@ enum {
 	TMEM_CLASSES_UP = 8, /* classes tried above the right one when full */
 	/* Compaction: where more than that part of a class is ready slots. */
 	TMEM_SPARSE_PART = 12,
+	TMEM_SPARSE_LEAST = 16, /* ready slots */
 	TMEM_SPARSE_TRIES = 16, /* spans looked at to choose one */
 	TMEM_LEAVING_MAX = 32	/* spans at a time */
 };
