@@ -218,8 +218,8 @@ static unsigned nr_epochs(const struct work *w)
 /* One epoch; false if there are enough, or a round found nothing. */
 static bool choose(struct work *w)
 {
-	unsigned enough = 2 * w->capacity < CHOSEN_BYTES ? 2 * w->capacity
-							 : CHOSEN_BYTES;
+	unsigned enough =
+		2 * w->capacity < CHOSEN_BYTES ? 2 * w->capacity : CHOSEN_BYTES;
 	unsigned nr = nr_epochs(w), i = w->samples.nr * w->at / nr;
 	unsigned end = w->samples.nr * (w->at + 1) / nr;
 	struct segment best = { 0 };

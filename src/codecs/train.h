@@ -36,8 +36,9 @@ int tmem_train(const void *pages, unsigned nr_pages, void *work, void *content,
 	       unsigned capacity);
 
 /*
- * The same in steps of about a millisecond, for who has other things to do: start (0 or -EINVAL), step until it is false, finish (as tmem_train).
- * In between pages and work stay as they are.
+ * The same in steps of about a millisecond, for who has other things to do:
+ * start (0 or -EINVAL), step until it is false, finish (as tmem_train). In
+ * between pages and work stay as they are.
  */
 int tmem_train_start(const void *pages, unsigned nr_pages, void *work,
 		     unsigned capacity);

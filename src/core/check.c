@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks the store's invariants C1-C8 and those of its parts. */
+/* Walks the store's invariants C1-C8 and D1-D3, and those of its parts. */
 #include <string.h>
 
 #include <tmem/store.h>
 
+#include "dicts.h"
 #include "durable.h"
+#include "learn.h"
 #include "object.h"
 #include "queue.h"
 #include "tiering.h"
@@ -17,6 +19,7 @@ struct walk {
 	uint64_t objects;		 /* index entries of objects */
 	uint64_t bytes[TMEM_MAX_POOLS];	 /* slots of a pool */
 	uint64_t queued[TMEM_MAX_POOLS]; /* pages of an ephemeral pool */
+	uint32_t dicts[TMEM_MAX_DICTS];	 /* slots that name one */
 	struct tmem_stats count;
 };
 
@@ -36,7 +39,8 @@ static void check_reference(struct walk *w, const struct tmem_slot *slot)
 	TMEM_INVARIANT("C4", tmem_slot_form(data) == TMEM_FORM_LZ4 ||
 				     tmem_slot_form(data) == TMEM_FORM_RAW ||
 				     tmem_slot_form(data) == TMEM_FORM_ZSTD ||
-				     tmem_slot_form(data) == TMEM_FORM_TIER);
+				     tmem_slot_form(data) == TMEM_FORM_TIER ||
+				     tmem_form_has_dict(tmem_slot_form(data)));
 }
 
 static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
@@ -66,6 +70,8 @@ static uint64_t check_page(struct walk *w, uint32_t handle) TMEM_UNANALYSED
 	w->count.raw_pages += tmem_slot_form(slot) == TMEM_FORM_RAW;
 	w->count.zstd_pages += tmem_slot_form(slot) == TMEM_FORM_ZSTD;
 	w->count.tier_pages += tmem_slot_form(slot) == TMEM_FORM_TIER;
+	w->count.lz4_dict_pages += tmem_slot_form(slot) == TMEM_FORM_LZ4_DICT;
+	w->count.zstd_dict_pages += tmem_slot_form(slot) == TMEM_FORM_ZSTD_DICT;
 	if (tmem_slot_form(slot) == TMEM_FORM_REF) {
 		w->count.ref_pages++;
 		check_reference(w, slot);
@@ -128,6 +134,17 @@ static void check_shard(struct walk *w, struct tmem_shard *shard)
 	TMEM_INVARIANT("C2", objects == w->objects);
 }
 
+/* D1: what a slot names is there. */
+static void count_dict(struct walk *w, const struct tmem_slot *slot)
+{
+	uint32_t name = tmem_dicts_of_slot(slot);
+
+	if (!name)
+		return;
+	TMEM_INVARIANT("D1", tmem_dicts_get(w->store, name));
+	w->dicts[tmem_dict_place(name)]++;
+}
+
 /* Bytes of slots in use, orphans too. */
 static void count_span(void *arg, uint32_t nr, void *record)
 {
@@ -150,6 +167,7 @@ static void count_span(void *arg, uint32_t nr, void *record)
 		if (tmem_slot_form(slot) == TMEM_FORM_TIER)
 			w->count.tier_bytes +=
 				tmem_tiering_walk(w->store, slot->data);
+		count_dict(w, slot);
 	}
 }
 
@@ -170,6 +188,8 @@ static void check_sums(struct walk *w)
 		sum.zstd_pages += s->zstd_pages;
 		sum.tier_pages += s->tier_pages;
 		sum.tier_bytes += s->tier_bytes;
+		sum.lz4_dict_pages += s->lz4_dict_pages;
+		sum.zstd_dict_pages += s->zstd_dict_pages;
 		sum.ref_pages += s->ref_pages;
 		sum.objects += s->objects;
 		sum.slot_bytes += s->slot_bytes;
@@ -181,6 +201,7 @@ static void check_sums(struct walk *w)
 	TMEM_INVARIANT("C4", shares == w->count.ref_pages +
 					       atomic_load(&store->nr_pinned));
 	tmem_records_for_each(&store->arena.spans, count_span, w);
+	tmem_dicts_check(store, w->dicts);
 	TMEM_INVARIANT("C6", w->pages == w->count.pages);
 	TMEM_INVARIANT("C6", !memcmp(&sum, &w->count, sizeof(sum)));
 }
@@ -265,6 +286,7 @@ static void check_held(struct tmem_store *store)
 	bytes += store->arena.pages.nr_chunks * 4096ull;
 	tmem_unzip_for_each(store, add_bytes, &bytes);
 	bytes += tmem_tiering_bytes(store);
+	tmem_learn_for_each(store, add_bytes, &bytes);
 	TMEM_INVARIANT("C5", bytes == tmem_account_held(&store->account));
 }
 

@@ -15,12 +15,20 @@
  *
  * Where a pool gains little (less than a tenth over its last pages) only one
  * in sixteen of its pages is tried, to notice when that changes.
+ *
+ * DICTIONARIES.  If the pool has one for zstd (dicts.h) cold pages get that
+ * form.  When a pool's dictionary has changed, a round of another kind goes
+ * over the index first: pages in a form with a dictionary that is not their
+ * pool's current one get the new form, whatever its size, so that the old one
+ * can go; and the others get the pool's if that needs a smaller slot.  This
+ * round neither marks pages nor asks whether they are cold.
  */
 #include "cool.h"
 
 #include <string.h>
 
 #include "base/sys.h"
+#include "dicts.h"
 #include "object.h"
 #include "unzip.h"
 
@@ -36,6 +44,7 @@ struct candidate {
 	uint64_t hash;
 	uint64_t form_generation;
 	uint32_t handle;
+	bool must; /* its dictionary is to go */
 };
 
 /* What recompression gained in a pool, of late. */
@@ -46,23 +55,31 @@ struct gain {
 	uint32_t skipped;
 };
 
-struct tmem_cool {
-	uint64_t round_ns; /* when it began */
-	uint32_t shard;
-	uint32_t pos;
-	bool on; /* in the middle of a round */
-	struct gain gains[TMEM_MAX_POOLS];
+/* While a round is on. */
+struct room {
+	unsigned form; /* of what is in `out` */
 	unsigned nr_candidates;
 	struct candidate candidates[MAX_CANDIDATES];
 	_Alignas(64) char slot[TMEM_SLOT_MAX_BYTES];
 	char page[TMEM_PAGE_SIZE];
 	char out[TMEM_PAGE_SIZE];
 	_Alignas(64) char zip[TMEM_ZSTD_COMPRESS_BYTES];
+	_Alignas(64) char lz4[TMEM_LZ4_COMPRESS_BYTES];
+};
+
+struct tmem_cool {
+	uint64_t round_ns; /* when it began */
+	uint32_t shard;
+	uint32_t pos;
+	bool on;	/* in the middle of a round */
+	bool migrating; /* it is for the dictionaries */
+	struct room *room;
+	struct gain gains[TMEM_MAX_POOLS];
 };
 
 #define COOL_PAGES ((unsigned)((sizeof(struct tmem_cool) + 4095) / 4096))
-_Static_assert(sizeof(struct tmem_cool) <= TMEM_RUN_MAX_PAGES * 4096ul,
-	       "one run");
+#define ROOM_PAGES ((unsigned)((sizeof(struct room) + 4095) / 4096))
+_Static_assert(sizeof(struct room) <= TMEM_RUN_MAX_PAGES * 4096ul, "one run");
 
 static bool is_worth_trying(struct tmem_cool *cool, uint32_t pool)
 {
@@ -93,33 +110,77 @@ struct visit {
 	struct tmem_cool *cool;
 };
 
+static void add_candidate(const struct visit *v, uint32_t ref,
+			  const struct tmem_slot *slot, bool must)
+{
+	struct room *room = v->cool->room;
+
+	room->candidates[room->nr_candidates++] = (struct candidate){
+		.hash = tmem_slot_hash(v->store, slot),
+		.form_generation = slot->form_generation,
+		.handle = ref,
+		.must = must,
+	};
+}
+
 /* Marks a slot as cold, or finds that it has been since the last round. */
+static void look_at_cold(const struct visit *v, uint32_t ref,
+			 struct tmem_slot *slot)
+{
+	unsigned form = tmem_slot_form(slot);
+
+	if ((form != TMEM_FORM_LZ4 && form != TMEM_FORM_RAW &&
+	     form != TMEM_FORM_LZ4_DICT) ||
+	    tmem_slot_bytes(slot->length) <= SMALLEST_BYTES ||
+	    (slot->form_generation & TMEM_SLOT_TRIED))
+		return;
+	if (!(slot->form_generation & TMEM_SLOT_COLD))
+		slot->form_generation |= TMEM_SLOT_COLD;
+	else if (is_worth_trying(v->cool, tmem_slot_pool(slot)))
+		add_candidate(v, ref, slot, false);
+}
+
+/* The use that makes a form what it is now, or could make it smaller. */
+static unsigned use_of(unsigned form)
+{
+	return form == TMEM_FORM_ZSTD || form == TMEM_FORM_ZSTD_DICT
+		       ? TMEM_DICT_ZSTD
+		       : TMEM_DICT_LZ4;
+}
+
+/* Whether the pool's dictionary is not what the slot has. */
+static void look_at_dict(const struct visit *v, uint32_t ref,
+			 const struct tmem_slot *slot)
+{
+	uint32_t word =
+		atomic_load(&v->store->pools[tmem_slot_pool(slot)].dict);
+	uint32_t name = tmem_dicts_of_slot(slot);
+
+	if (name && name != (word & 0xffff))
+		add_candidate(v, ref, slot, true);
+	else if (!name &&
+		 (word >> TMEM_DICT_USES_SHIFT &
+		  use_of(tmem_slot_form(slot))) &&
+		 tmem_slot_bytes(slot->length) > SMALLEST_BYTES)
+		add_candidate(v, ref, slot, false);
+}
+
 static void look_at(void *arg, uint32_t ref)
 {
 	const struct visit *v = arg;
-	struct tmem_cool *cool = v->cool;
 	struct tmem_slot *slot;
-	unsigned form;
 
 	if (ref & TMEM_REF_OBJECT)
 		return;
 	slot = tmem_arena_slot(&v->store->arena, ref);
-	form = tmem_slot_form(slot);
-	if ((form != TMEM_FORM_LZ4 && form != TMEM_FORM_RAW) ||
-	    tmem_slot_bytes(slot->length) <= SMALLEST_BYTES ||
-	    (slot->form_generation & TMEM_SLOT_TRIED) ||
+	if (tmem_slot_form(slot) == TMEM_FORM_SAME ||
+	    tmem_slot_form(slot) == TMEM_FORM_REF ||
 	    !tmem_arena_is_movable(&v->store->arena, ref))
 		return;
-	if (!(slot->form_generation & TMEM_SLOT_COLD)) {
-		slot->form_generation |= TMEM_SLOT_COLD;
-		return;
-	}
-	if (is_worth_trying(cool, tmem_slot_pool(slot)))
-		cool->candidates[cool->nr_candidates++] = (struct candidate){
-			.hash = tmem_slot_hash(v->store, slot),
-			.form_generation = slot->form_generation,
-			.handle = ref,
-		};
+	if (v->cool->migrating)
+		look_at_dict(v, ref, slot);
+	else
+		look_at_cold(v, ref, slot);
 }
 
 static bool is_ref(void *arg, uint32_t ref)
@@ -153,45 +214,78 @@ static bool copy(struct tmem_store *store, struct tmem_shard *shard,
 		tmem_arena_is_movable(&store->arena, c->handle);
 	if (found) {
 		slot = tmem_arena_slot(&store->arena, c->handle);
-		memcpy(store->cool->slot, slot, sizeof(*slot) + slot->length);
+		memcpy(store->cool->room->slot, slot,
+		       sizeof(*slot) + slot->length);
 	}
 	tmem_lock_release(&shard->lock);
 	return found;
 }
 
-/* The new form's length, if its slot is smaller; else 0. */
-static unsigned compress(struct tmem_cool *cool)
+/* The page by that use's codec, with that dictionary if there is one. */
+static unsigned compress_with(struct tmem_store *store, uint32_t name,
+			      enum tmem_dict_uses use, unsigned capacity)
 {
-	const struct tmem_slot *slot = (const struct tmem_slot *)cool->slot;
-	unsigned size = tmem_slot_bytes(slot->length);
+	const struct tmem_dict *dict = tmem_dicts_get(store, name);
+	struct room *room = store->cool->room;
+	const struct tmem_codec *codec;
+	uint16_t prefix = (uint16_t)name;
+	unsigned skip, n;
+
+	if (dict && !(dict->uses & use))
+		dict = NULL;
+	skip = dict ? TMEM_DICT_NAME_BYTES : 0;
+	if (use == TMEM_DICT_LZ4)
+		codec = dict ? &tmem_codec_lz4_dict : &tmem_codec_lz4;
+	else
+		codec = dict ? &tmem_codec_zstd_dict : &tmem_codec_zstd;
+	memcpy(room->out, &prefix, skip);
+	n = codec->compress(use == TMEM_DICT_LZ4 ? room->lz4 : room->zip, dict,
+			    room->page, room->out + skip, capacity - skip);
+	room->form = codec->form;
+	return n ? n + skip : 0;
+}
+
+/*
+ * The new form's length; 0 if its slot is not smaller, unless the old one must
+ * go.  Nobody but us frees dictionaries, so none need be held.
+ */
+static unsigned compress(struct tmem_store *store, const struct candidate *c)
+{
+	struct tmem_cool *cool = store->cool;
+	struct room *room = cool->room;
+	const struct tmem_slot *slot = (const struct tmem_slot *)room->slot;
+	uint32_t pool = tmem_slot_pool(slot), name;
+	unsigned size = tmem_slot_bytes(slot->length), use;
 	unsigned capacity = size - TMEM_SLOT_GRAIN - sizeof(*slot);
 
-	if (!tmem_slot_is_whole(slot, size) ||
-	    tmem_codec_of(tmem_slot_form(slot))
-			    ->decompress(NULL, NULL, slot->data, slot->length,
-					 cool->page) < 0)
+	if (tmem_unzip_slot(store, slot, size, room->page) < 0)
 		return 0; /* damaged: the next load will say so */
-	return tmem_codec_zstd.compress(cool->zip, NULL, cool->page, cool->out,
-					capacity);
+	name = atomic_load(&store->pools[pool].dict) & 0xffff;
+	use = cool->migrating ? use_of(tmem_slot_form(slot)) : TMEM_DICT_ZSTD;
+	if (c->must)
+		capacity = TMEM_PAGE_SIZE;
+	return compress_with(store, name, use, capacity);
 }
 
 static void replace(struct tmem_store *store, struct tmem_shard *shard,
 		    struct candidate *c, unsigned length)
 {
-	struct tmem_object_form new = { TMEM_FORM_ZSTD, length,
-					store->cool->out };
+	struct tmem_cool *cool = store->cool;
+	const struct tmem_object_form new = { cool->room->form, length,
+					      cool->room->out };
 	uint32_t *entry;
 
 	tmem_lock_acquire(&shard->lock);
 	entry = find_locked(store, shard, c);
 	if (entry && !tmem_arena_is_movable(&store->arena, c->handle))
 		entry = NULL;
-	if (entry && !length) {
+	if (entry && !length && !cool->migrating) {
 		tmem_arena_slot(&store->arena, c->handle)->form_generation |=
 			TMEM_SLOT_TRIED;
-	} else if (entry &&
+	} else if (entry && length &&
 		   tmem_object_change_form(store, shard, entry, &new)) {
-		shard->stats.cooled++;
+		shard->stats.cooled += !cool->migrating;
+		shard->stats.reformed += cool->migrating;
 	}
 	tmem_lock_release(&shard->lock);
 }
@@ -200,14 +294,16 @@ static void cool_down(struct tmem_store *store, struct tmem_shard *shard,
 		      struct candidate *c)
 {
 	struct tmem_cool *cool = store->cool;
-	const struct tmem_slot *slot = (const struct tmem_slot *)cool->slot;
+	const struct tmem_slot *slot =
+		(const struct tmem_slot *)cool->room->slot;
 	unsigned length;
 
 	if (!copy(store, shard, c))
 		return;
-	length = compress(cool);
-	note_gain(cool, tmem_slot_pool(slot), slot->length,
-		  length ? length : slot->length);
+	length = compress(store, c);
+	if (!cool->migrating)
+		note_gain(cool, tmem_slot_pool(slot), slot->length,
+			  length ? length : slot->length);
 	replace(store, shard, c, length);
 }
 
@@ -216,60 +312,123 @@ static bool cool_segment(struct tmem_store *store)
 {
 	struct tmem_cool *cool = store->cool;
 	struct tmem_shard *shard = &store->shards[cool->shard];
+	struct room *room = cool->room;
 	struct visit v = { store, cool };
 	bool more, frozen;
 
-	cool->nr_candidates = 0;
+	room->nr_candidates = 0;
 	tmem_lock_acquire(&shard->lock);
 	/* What a fork's child shares is not written to. */
 	frozen = store->arena.frozen_before != 0;
 	more = !frozen &&
 	       tmem_index_visit(&shard->index, &cool->pos, look_at, &v);
 	tmem_lock_release(&shard->lock);
-	if (frozen)
+	if (frozen) {
+		store->cool_again |= cool->migrating; /* afterwards */
 		return false;
-	while (cool->nr_candidates)
+	}
+	while (room->nr_candidates)
 		cool_down(store, shard,
-			  &cool->candidates[--cool->nr_candidates]);
+			  &room->candidates[--room->nr_candidates]);
 	if (more)
 		return true;
 	cool->pos = 0;
 	return ++cool->shard < store->nr_shards;
 }
 
-/* Memory for it, a reader's too.  (None is made while a fork is on.) */
+/* What lasts.  (None is made while a fork is on.) */
 static bool is_ready(struct tmem_store *store)
 {
-	bool ready;
-
-	if (!store->cool_after_ns ||
+	if ((!store->cool_after_ns && !store->cool_again && !store->cool) ||
 	    !tmem_lock_acquire_unless_closed(&store->control))
 		return false;
 	if (!store->cool)
 		store->cool = tmem_meta_alloc(&store->meta, COOL_PAGES);
-	ready = store->cool && tmem_unzip_make(store);
+	tmem_lock_release(&store->control);
+	return store->cool != NULL;
+}
+
+/* Memory for a round, a reader's too. */
+static bool make_room(struct tmem_store *store)
+{
+	struct tmem_cool *cool = store->cool;
+	bool ready;
+
+	if (!tmem_lock_acquire_unless_closed(&store->control))
+		return false;
+	if (!cool->room)
+		cool->room = tmem_meta_alloc(&store->meta, ROOM_PAGES);
+	/* Without cooling nothing becomes zstd. */
+	ready = cool->room && (!store->cool_after_ns || tmem_unzip_make(store));
 	tmem_lock_release(&store->control);
 	return ready;
+}
+
+/* A round is over: what it left half used goes back to the kernel. */
+static void give_back(struct tmem_store *store)
+{
+	struct room *room = store->cool->room;
+
+	if (!tmem_lock_acquire_unless_closed(&store->control))
+		return; /* the next round will find it */
+	store->cool->room = NULL;
+	tmem_meta_free(&store->meta, room, ROOM_PAGES);
+	tmem_arena_trim(&store->arena);
+	tmem_meta_trim(&store->meta);
+	tmem_lock_release(&store->control);
+}
+
+/* The child of a fork has what was in the making when it was copied. */
+static void after_fork(struct tmem_store *store)
+{
+	struct tmem_cool *cool = store->cool;
+
+	if (atomic_exchange(&store->quiet->cooling, 1))
+		return;
+	if (cool->room)
+		memset(cool->room->zip, 0, sizeof(cool->room->zip));
+	store->cool_again |= cool->on && cool->migrating;
+	cool->on = false;
+}
+
+/* False if it is not yet time for one, or there is no memory. */
+static bool begin_round(struct tmem_store *store)
+{
+	struct tmem_cool *cool = store->cool;
+	uint64_t now = tmem_sys_now_ns();
+	bool migrating = store->cool_again != 0;
+
+	if (!migrating &&
+	    (!store->cool_after_ns ||
+	     (cool->round_ns && now - cool->round_ns < store->cool_after_ns)))
+		return false;
+	if (!make_room(store))
+		return false;
+	if (migrating) /* what was gained before says nothing any more */
+		memset(cool->gains, 0, sizeof(cool->gains));
+	else
+		cool->round_ns = now;
+	cool->migrating = migrating;
+	store->cool_again = 0;
+	cool->shard = cool->pos = 0;
+	cool->on = true;
+	return true;
 }
 
 bool tmem_cool_some(struct tmem_store *store, uint64_t until_ns)
 {
 	struct tmem_cool *cool;
-	uint64_t now = tmem_sys_now_ns();
 
 	if (!is_ready(store))
 		return false;
 	cool = store->cool;
-	if (!cool->on) {
-		if (cool->round_ns &&
-		    now - cool->round_ns < store->cool_after_ns)
-			return false;
-		cool->round_ns = now;
-		cool->shard = cool->pos = 0;
-		cool->on = true;
-	}
+	after_fork(store);
+	if (!cool->on && !begin_round(store))
+		return false;
 	do
 		cool->on = cool_segment(store);
 	while (cool->on && tmem_sys_now_ns() < until_ns);
+	if (!cool->on)
+		give_back(store);
 	return cool->on;
 }

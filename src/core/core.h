@@ -36,6 +36,8 @@
  * LOCK ORDER.  control > scratch > shard > class > records > meta > pages >
  * cluster > tier.
  *
+ * Dictionaries: dicts.h, with D1-D3.
+ *
  *   C1  Each index entry of a slot is found under the key that the slot and
  *       its object name, in that key's shard; the slot is whole.
  *   C2  Each object record has an index entry, is on its shard's list, has at
@@ -71,7 +73,8 @@ enum {
 	TMEM_FEW_SHARDS = 16,
 	TMEM_MAX_SCRATCHES = 16,
 	TMEM_SCRATCH_PAGES = 6,
-	TMEM_MAX_UNZIPS = 4
+	TMEM_MAX_UNZIPS = 4,
+	TMEM_MAX_DICTS = 128
 };
 
 /* Below this a store is not worth 64 index pages. */
@@ -124,6 +127,16 @@ enum tmem_pool_use {
 	TMEM_POOL_STAGED /* being restored: no snapshot takes it */
 };
 
+/* What maintenance took of the CPU, and may take: maintain.c. */
+struct tmem_work {
+	uint32_t percent; /* of a CPU; 0: all of it */
+	uint64_t last_ns; /* when `left_ns` was true */
+	int64_t left_ns;
+	_Atomic uint64_t cpu_ns; /* so far: cooling and learning */
+	_Atomic uint64_t trainings;
+	_Atomic uint64_t adopted;
+};
+
 struct tmem_pool {
 	_Atomic uint32_t id;	  /* 0: not live */
 	_Atomic uint32_t flags;	  /* enum tmem_pool_flags; fixed while live */
@@ -131,6 +144,8 @@ struct tmem_pool {
 	uint32_t used;		  /* enum tmem_pool_use; control lock */
 	_Atomic uint64_t clients; /* a bit for each that may use it */
 	_Atomic uint64_t bytes;	  /* of an ephemeral pool's slots */
+	/* dicts.h: name and uses of the current one; 0: none. */
+	_Atomic uint32_t dict;
 	uint64_t uuid[2];
 	uint32_t slot; /* durable.h; control lock */
 	/* queue.h.  Once made it stays with the number, for the next pool. */
@@ -143,6 +158,8 @@ struct tmem_quiet {
 	_Atomic uint32_t maintaining;
 	_Atomic uint32_t unzip_waits; /* not only one is wanted */
 	_Atomic uint32_t parent;      /* of a fork, not its child */
+	_Atomic uint32_t cooling;     /* cool.c: its memory is as it left it */
+	_Atomic uint32_t dict_users[TMEM_MAX_DICTS]; /* dicts.h */
 };
 
 /* Working memory to read forms that need some; fork(2) wipes it: unzip.c. */
@@ -189,6 +206,13 @@ struct tmem_store {
 	struct tmem_pool pools[TMEM_MAX_POOLS];
 	struct tmem_policy policy;
 	struct tmem_arena arena;
+	struct tmem_dict_table *_Atomic dicts;
+	uint64_t dict_every_ns;		  /* 0: no pool learns */
+	struct tmem_learn *_Atomic learn; /* learn.c; who maintains */
+	size_t learn_bytes;		  /* of that mapping */
+	struct tmem_notes *notes;	  /* the same */
+	uint32_t cool_again;		  /* cool.c: a dictionary has changed */
+	struct tmem_work work;		  /* maintain.c */
 	struct tmem_shard shards[];
 };
 

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "dicts.h"
 #include "object.h"
 #include "tiering.h"
 
@@ -51,13 +52,14 @@ enum turn {
 static bool is_data(unsigned form)
 {
 	return form == TMEM_FORM_LZ4 || form == TMEM_FORM_RAW ||
-	       form == TMEM_FORM_ZSTD;
+	       form == TMEM_FORM_ZSTD || tmem_form_has_dict(form);
 }
 
 /* cool.c has nothing more to gain from it. */
 static bool is_small(const struct tmem_slot *slot)
 {
 	return tmem_slot_form(slot) == TMEM_FORM_ZSTD ||
+	       tmem_slot_form(slot) == TMEM_FORM_ZSTD_DICT ||
 	       (slot->form_generation & TMEM_SLOT_TRIED);
 }
 
@@ -299,6 +301,7 @@ static void end_move(struct tmem_store *store, const struct tmem_move *m,
 	struct tmem_shard *shard = &store->shards[m->shard];
 	const struct tmem_object_form below = { TMEM_FORM_TIER, sizeof(*place),
 						place };
+	const struct tmem_slot *slot;
 	unsigned size;
 	uint32_t *entry;
 	bool was_below;
@@ -311,8 +314,9 @@ static void end_move(struct tmem_store *store, const struct tmem_move *m,
 	entry = find_locked(store, shard, m->hash, m->slot_generation);
 	if (entry && tmem_arena_is_movable(&store->arena, *entry)) {
 		size = tmem_arena_size_of(&store->arena, *entry);
-		was_below = tmem_slot_form(tmem_arena_slot(
-				    &store->arena, *entry)) == TMEM_FORM_TIER;
+		slot = tmem_arena_slot(&store->arena, *entry);
+		was_below = tmem_slot_form(slot) == TMEM_FORM_TIER;
+		place->dict = (uint16_t)tmem_dicts_of_slot(slot);
 		if (tmem_object_change_form(store, shard, entry, &below)) {
 			shard->stats.tier_cleaned += was_below;
 			shard->stats.tier_moved += !was_below;

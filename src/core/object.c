@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "dicts.h"
 #include "durable.h"
 #include "queue.h"
 #include "saving.h"
@@ -198,6 +199,10 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 		return &stats->zstd_pages;
 	case TMEM_FORM_TIER:
 		return &stats->tier_pages;
+	case TMEM_FORM_LZ4_DICT:
+		return &stats->lz4_dict_pages;
+	case TMEM_FORM_ZSTD_DICT:
+		return &stats->zstd_dict_pages;
 	default:
 		return &stats->ref_pages;
 	}
@@ -302,6 +307,7 @@ static void count_page(struct tmem_store *store, struct tmem_shard *shard,
 		shard->stats.stored_bytes += slot->length;
 	if (form == TMEM_FORM_TIER)
 		tmem_tiering_note(store, &shard->stats, slot->data);
+	tmem_dicts_count(store, tmem_dicts_of_slot(slot), 1);
 }
 
 void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
@@ -329,6 +335,7 @@ struct data {
 	unsigned form;
 	unsigned length;
 	unsigned size;
+	uint32_t dict;
 	struct tmem_place place; /* if that is what it is */
 };
 
@@ -341,6 +348,7 @@ static struct data data_of(const struct tmem_store *store, uint32_t handle)
 			TMEM_SLOT_FORM_MASK,
 		.length = slot->length,
 		.size = tmem_arena_size_of(&store->arena, handle),
+		.dict = tmem_dicts_of_slot(slot),
 	};
 
 	if (data.form == TMEM_FORM_TIER)
@@ -356,6 +364,7 @@ static void uncount_bytes(struct tmem_store *store, struct tmem_shard *shard,
 		shard->stats.stored_bytes -= data->length;
 	if (data->form == TMEM_FORM_TIER)
 		tmem_tiering_forget(store, &shard->stats, &data->place);
+	tmem_dicts_count(store, data->dict, -1);
 }
 
 void tmem_object_uncount(struct tmem_store *store, struct tmem_shard *shard,

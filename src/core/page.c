@@ -7,6 +7,7 @@
 
 #include "base/sys.h"
 #include "cool.h"
+#include "dicts.h"
 #include "evict.h"
 #include "object.h"
 #include "pool.h"
@@ -27,11 +28,13 @@ enum {
 struct encoded {
 	unsigned form;
 	unsigned length;
-	bool skipped; /* known to be hopeless: not compressed */
+	bool skipped;  /* known to be hopeless: not compressed */
+	uint32_t dict; /* what it is compressed with, held; 0: none */
 	const char *data;
 };
 
-_Static_assert(TMEM_LZ4_COMPRESS_BYTES + TMEM_PAGE_SIZE <=
+_Static_assert(TMEM_LZ4_COMPRESS_BYTES + TMEM_DICT_NAME_BYTES +
+			       TMEM_PAGE_SIZE <=
 		       TMEM_SCRATCH_PAGES * 4096,
 	       "codec state and output");
 
@@ -48,15 +51,37 @@ static unsigned use(struct encoded *ret, const struct tmem_codec *codec,
 	return ret->length;
 }
 
+/* LZ4 with a dictionary, which the data then names. */
+static unsigned use_dict(struct encoded *ret, const struct tmem_dict *dict,
+			 struct tmem_scratch *scratch, const void *page,
+			 unsigned capacity)
+{
+	char *data = scratch->memory + TMEM_LZ4_COMPRESS_BYTES;
+	uint16_t name = (uint16_t)ret->dict;
+	unsigned n;
+
+	memcpy(data, &name, sizeof(name));
+	n = tmem_codec_lz4_dict.compress(scratch->memory, dict, page,
+					 data + sizeof(name),
+					 capacity - (unsigned)sizeof(name));
+	if (!n)
+		return 0;
+	ret->form = TMEM_FORM_LZ4_DICT;
+	ret->length = n + (unsigned)sizeof(name);
+	ret->data = data;
+	return ret->length;
+}
+
 static bool is_ephemeral(const struct tmem_store *store, tmem_pool_id id)
 {
 	return tmem_pool_has(store, tmem_pool_number(id), TMEM_POOL_EPHEMERAL);
 }
 
 /* Compresses a page as far as the policy wants it: see policy.h. */
-static struct encoded encode(struct tmem_store *store, bool ephemeral,
+static struct encoded encode(struct tmem_store *store, uint32_t pool,
 			     struct tmem_scratch *scratch, const void *page)
 {
+	bool ephemeral = tmem_pool_has(store, pool, TMEM_POOL_EPHEMERAL);
 	uint64_t held = ephemeral ? 0 : tmem_account_held(&store->account);
 	uint64_t limit = tmem_account_limit(&store->account);
 	unsigned max = tmem_policy_max_length(held, limit);
@@ -66,9 +91,14 @@ static struct encoded encode(struct tmem_store *store, bool ephemeral,
 	if (use(&e, &tmem_codec_same, scratch, page, max))
 		return e;
 	sample = tmem_policy_sample(page);
+	e.dict = tmem_dicts_use(store, pool, TMEM_DICT_LZ4);
+	if (e.dict) /* by that one it may not be hopeless */
+		sample = tmem_hash_more(sample, e.dict);
 	e.skipped = tmem_policy_is_hopeless(&store->policy, sample, max);
 	if (!e.skipped) {
-		if (use(&e, &tmem_codec_lz4, scratch, page, max))
+		if (e.dict ? use_dict(&e, tmem_dicts_get(store, e.dict),
+				      scratch, page, max)
+			   : use(&e, &tmem_codec_lz4, scratch, page, max))
 			return e;
 		tmem_policy_remember(&store->policy, sample, max);
 	}
@@ -188,7 +218,7 @@ int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 	int r;
 
 	__builtin_prefetch(&key.shard->lock, 1);
-	e = encode(store, is_ephemeral(store, id), scratch, io->page);
+	e = encode(store, key.pool, scratch, io->page);
 	do {
 		last = tries++ == EVICT_TRIES ||
 		       !atomic_load_explicit(&store->ephemeral_pages,
@@ -202,6 +232,8 @@ int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 			tmem_evict(store, EVICT_BATCH);
 		e.skipped = false; /* it was counted */
 	} while (r == STORE_AGAIN);
+	if (e.dict)
+		tmem_dicts_release(store, e.dict);
 	return r;
 }
 
@@ -212,6 +244,7 @@ int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 struct copy {
 	_Alignas(64) char bytes[TMEM_SLOT_MAX_BYTES];
 	unsigned size; /* of the slot */
+	uint32_t dict; /* held; 0: none */
 };
 
 static const struct tmem_slot *slot_of(const struct copy *copy)
@@ -268,31 +301,25 @@ static int copy_locked(const struct tmem_client *client, tmem_pool_id pool,
 		return TMEM_MISS;
 	if (!copy_slot(store, *entry, copy))
 		return -EIO;
-	if (tmem_slot_form(slot_of(copy)) != TMEM_FORM_REF)
-		return 0;
-	if (!tmem_slot_is_whole(slot_of(copy), copy->size))
-		return -EIO;
-	memcpy(&handle, slot_of(copy)->data, sizeof(handle));
-	return copy_shared(store, handle, copy) ? 0 : -EIO;
+	if (tmem_slot_form(slot_of(copy)) == TMEM_FORM_REF) {
+		if (!tmem_slot_is_whole(slot_of(copy), copy->size))
+			return -EIO;
+		memcpy(&handle, slot_of(copy)->data, sizeof(handle));
+		if (!copy_shared(store, handle, copy))
+			return -EIO;
+	}
+	copy->dict = tmem_dicts_of_slot(slot_of(copy));
+	if (copy->dict)
+		tmem_dicts_hold(store, copy->dict);
+	return 0;
 }
 
-/* A damaged slot is told by its checksum before the page is written. */
 static int unpack(struct tmem_store *store, const struct copy *copy, void *page)
 {
-	const struct tmem_slot *slot = slot_of(copy);
-	const struct tmem_codec *codec = tmem_codec_of(tmem_slot_form(slot));
-	struct tmem_unzip *unzip;
-	int r;
+	int r = tmem_unzip_slot(store, slot_of(copy), copy->size, page);
 
-	if (!codec || codec->has_dict || !tmem_slot_is_whole(slot, copy->size))
-		return -EIO;
-	if (!codec->decompress_bytes)
-		return codec->decompress(NULL, NULL, slot->data, slot->length,
-					 page);
-	unzip = tmem_unzip_acquire(store);
-	r = codec->decompress(unzip->memory, NULL, slot->data, slot->length,
-			      page);
-	tmem_unzip_release(unzip);
+	if (copy->dict)
+		tmem_dicts_release(store, copy->dict);
 	return r;
 }
 
@@ -404,10 +431,13 @@ int tmem_page_load(const struct tmem_client *client, tmem_pool_id id,
 		r = load_persistent(client, id, &key, &copy);
 	if (r == 0 && tmem_slot_form(slot_of(&copy)) == TMEM_FORM_TIER) {
 		r = tmem_promote(client, id, &key,
-				 (struct tmem_slot *)copy.bytes);
+				 (struct tmem_slot *)copy.bytes, &copy.dict);
 		copy.size = TMEM_SLOT_MAX_BYTES;
-		if (r != 0)
+		if (r != 0) {
+			if (copy.dict)
+				tmem_dicts_release(client->store, copy.dict);
 			return r;
+		}
 	}
 	if (r == 0)
 		r = unpack(client->store, &copy, io->page);

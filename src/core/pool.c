@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cool.h"
+#include "dicts.h"
 #include "durable.h"
 #include "object.h"
 #include "queue.h"
@@ -123,6 +124,7 @@ static void remove_locked(struct tmem_store *store, struct tmem_pool *pool,
 	/* Who takes a shard's lock after us sees that it is gone. */
 	atomic_store(&pool->id, 0);
 	tmem_durable_gone(store, &pool->slot);
+	tmem_dicts_retire(store, number);
 	drop_all(store, number, client);
 	atomic_store(&pool->clients, 0);
 	TMEM_ASSERT(atomic_load(&pool->bytes) == 0);

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "dicts.h"
 #include "object.h"
 #include "pool.h"
 #include "tiering.h"
@@ -39,6 +40,8 @@ struct trip {
 	struct tmem_tier_segment segment;
 	struct tmem_place place;
 	uint64_t slot_generation; /* of the slot with the place */
+	struct tmem_slot *slot;	  /* the answer, and */
+	uint32_t *dict;		  /* what is held for it */
 	_Alignas(8) char bytes[TMEM_RECORD_HEADER_BYTES + TMEM_PAGE_SIZE];
 	struct tmem_record record;
 };
@@ -58,13 +61,26 @@ static const struct tmem_slot *data_locked(struct tmem_store *store,
 	return tmem_arena_slot(&store->arena, target);
 }
 
+/* The dictionary of what was copied, instead of the one held before. */
+static void hold_locked(struct tmem_store *store, const struct trip *trip)
+{
+	uint32_t name = tmem_dicts_of_slot(trip->slot);
+
+	if (name == *trip->dict)
+		return;
+	if (name)
+		tmem_dicts_hold(store, name);
+	if (*trip->dict)
+		tmem_dicts_release(store, *trip->dict);
+	*trip->dict = name;
+}
+
 /*
  * Where it is now: 0 with the trip filled in, or 1 with the slot (it has come
  * back), TMEM_MISS as -ENOENT, -EIO.
  */
 static int look_locked(const struct tmem_client *client, tmem_pool_id id,
-		       const struct tmem_key *key, struct trip *trip,
-		       struct tmem_slot *ret_slot)
+		       const struct tmem_key *key, struct trip *trip)
 	TMEM_REQUIRES(&key->shard->lock)
 {
 	struct tmem_store *store = client->store;
@@ -82,11 +98,12 @@ static int look_locked(const struct tmem_client *client, tmem_pool_id id,
 	bytes = sizeof(*slot) + slot->length;
 	if (bytes > TMEM_SLOT_MAX_BYTES)
 		return -EIO;
-	memcpy(ret_slot, slot, bytes);
+	memcpy(trip->slot, slot, bytes);
+	hold_locked(store, trip);
 	if (tmem_slot_form(slot) != TMEM_FORM_TIER)
 		return 1;
 	/* What it says leads to other memory. */
-	if (!tmem_slot_is_whole(ret_slot, TMEM_SLOT_MAX_BYTES))
+	if (!tmem_slot_is_whole(trip->slot, TMEM_SLOT_MAX_BYTES))
 		return -EIO;
 	trip->slot_generation = slot->form_generation & ~TMEM_SLOT_MARKS;
 	memcpy(&trip->place, slot->data, sizeof(trip->place));
@@ -241,8 +258,10 @@ static int read_record(struct tmem_store *store, struct trip *trip)
 }
 
 /* The slot as it was before: its header is what the place's slot has. */
-static void make_slot(const struct trip *trip, struct tmem_slot *slot)
+static void make_slot(const struct trip *trip)
 {
+	struct tmem_slot *slot = trip->slot;
+
 	slot->length = trip->place.length;
 	slot->form_generation = (uint64_t)trip->place.form
 					<< TMEM_SLOT_FORM_SHIFT |
@@ -314,28 +333,27 @@ static void bring_back(const struct tmem_client *client, tmem_pool_id id,
 }
 
 static int promote_once(const struct tmem_client *client, tmem_pool_id id,
-			const struct tmem_key *key, struct tmem_slot *ret_slot)
+			const struct tmem_key *key, struct trip *trip)
 {
 	struct tmem_tiering_counts *counts = &client->store->tiering->counts;
-	struct trip trip;
 	bool same;
 	int r;
 
 	tmem_lock_acquire(&key->shard->lock);
-	r = look_locked(client, id, key, &trip, ret_slot);
+	r = look_locked(client, id, key, trip);
 	key->shard->stats.load_damaged += r == -EIO;
 	tmem_lock_release(&key->shard->lock);
 	if (r != 0)
 		return r == 1 ? 0 : r;
-	r = read_record(client->store, &trip);
+	r = read_record(client->store, trip);
 	if (r == 0) {
 		counts->reads++;
-		make_slot(&trip, ret_slot);
-		bring_back(client, id, key, &trip);
+		make_slot(trip);
+		bring_back(client, id, key, trip);
 		return 0;
 	}
 	tmem_lock_acquire(&key->shard->lock);
-	same = is_same_locked(client, id, key, &trip);
+	same = is_same_locked(client, id, key, trip);
 	tmem_lock_release(&key->shard->lock);
 	if (!same)
 		return -EAGAIN; /* the segment was dropped under us */
@@ -344,14 +362,18 @@ static int promote_once(const struct tmem_client *client, tmem_pool_id id,
 }
 
 int tmem_promote(const struct tmem_client *client, tmem_pool_id id,
-		 const struct tmem_key *key, struct tmem_slot *ret_slot)
+		 const struct tmem_key *key, struct tmem_slot *ret_slot,
+		 uint32_t *dict)
 {
 	struct tmem_tiering *t = client->store->tiering;
+	struct trip trip;
 	int r;
 
+	trip.slot = ret_slot;
+	trip.dict = dict;
 	do {
 		tmem_tiering_enter(t);
-		r = promote_once(client, id, key, ret_slot);
+		r = promote_once(client, id, key, &trip);
 		tmem_tiering_leave(t);
 	} while (r == -EAGAIN);
 	return r == -ENOENT ? TMEM_MISS : r;

@@ -8,9 +8,11 @@
 /*
  * The page's slot as it was before it went down, into a buffer of
  * TMEM_SLOT_MAX_BYTES.  0, TMEM_MISS (it is gone meanwhile), -EIO.  Waits for
- * I/O, and for a fork to be over.
+ * I/O, and for a fork to be over.  *dict is the dictionary that the caller
+ * holds, 0: none; what the answer needs is held then.
  */
 int tmem_promote(const struct tmem_client *client, tmem_pool_id id,
-		 const struct tmem_key *key, struct tmem_slot *ret_slot);
+		 const struct tmem_key *key, struct tmem_slot *ret_slot,
+		 uint32_t *dict);
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include <stddef.h>
 
+#include "dicts.h"
 #include "tiering.h"
 
 enum {
@@ -80,6 +81,10 @@ void tmem_store_stats(struct tmem_store *store, struct tmem_stats *ret_stats)
 		tmem_tiering_stats(store->tiering, &s);
 	s.map_failures = atomic_load(&store->meta.pages.map_failures) +
 			 atomic_load(&store->arena.pages.map_failures);
+	s.trainings = atomic_load(&store->work.trainings);
+	s.dicts_adopted = atomic_load(&store->work.adopted);
+	s.recompress_ns = atomic_load(&store->work.cpu_ns);
+	s.dicts = tmem_dicts_sum(store, &s.dict_bytes);
 	s.held_bytes = tmem_account_held(&store->account);
 	s.limit_bytes = tmem_account_limit(&store->account);
 	s.data_bytes = atomic_load(&store->arena.nr_touched) * 4096;

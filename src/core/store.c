@@ -7,9 +7,8 @@
 #include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
-#include "compact.h"
-#include "cool.h"
 #include "evict.h"
+#include "learn.h"
 #include "near.h"
 #include "page.h"
 #include "pool.h"
@@ -208,7 +207,9 @@ static void set_options(struct tmem_store *store,
 	store->no_raw = options->no_raw != 0;
 	store->cool_after_ns = options->cool_after_ns;
 	store->marks_cold = options->cool_after_ns != 0;
-	if (options->cool_after_ns)
+	store->dict_every_ns = options->dict_every_ns;
+	store->work.percent = options->maintain_percent;
+	if (options->cool_after_ns || options->dict_every_ns)
 		tmem_codecs_check();
 	store->account.limit_bytes = options->limit_bytes;
 }
@@ -239,6 +240,7 @@ static void close_store(struct tmem_store *store, bool clean)
 	if (store->image)
 		image = *store->image;
 	tmem_unzip_fini(store);
+	tmem_learn_fini(store);
 	tmem_arena_fini(&store->arena);
 	tmem_meta_fini(&store->meta);
 	if (store->quiet)
@@ -260,6 +262,9 @@ int tmem_store_open(const struct tmem_store_options *options,
 		max = options->limit_bytes;
 	if (options->limit_bytes < TMEM_STORE_MIN_BYTES ||
 	    max < options->limit_bytes)
+		return -EINVAL;
+	/* Dictionaries would not outlive the process, nor would their pages. */
+	if (options->arena_fd && options->dict_every_ns)
 		return -EINVAL;
 	if (max >= TMEM_MANY_SHARDS_BYTES)
 		nr_shards = TMEM_MAX_SHARDS;
@@ -308,21 +313,6 @@ int tmem_store_set_limit(struct tmem_store *store, uint64_t limit_bytes)
 	return 0;
 }
 
-int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
-{
-	uint64_t until = tmem_sys_now_ns() + budget_ns;
-	bool more;
-
-	if (atomic_exchange(&store->quiet->maintaining, 1))
-		return 0; /* somebody does it */
-	more = tmem_compact(store, until);
-	more |= tmem_tiering_some(store, until, !more);
-	if (!more || tmem_sys_now_ns() < until)
-		more |= tmem_cool_some(store, until);
-	atomic_store(&store->quiet->maintaining, 0);
-	return more;
-}
-
 uint64_t tmem_store_held_bytes(const struct tmem_store *store)
 {
 	return tmem_account_held(&store->account);
@@ -339,10 +329,12 @@ void tmem_store_for_each_mapping(struct tmem_store *store,
 	if (store->tiering)
 		fn(arg, store->tiering, store->tiering->map_bytes);
 	if (tmem_lock_acquire_unless_closed(&store->control)) {
+		tmem_learn_for_each(store, fn, arg);
 		tmem_pages_for_each(&store->meta.pages, fn, arg);
 		tmem_pages_for_each(&store->arena.pages, fn, arg);
 		tmem_lock_release(&store->control);
 	} else {
+		tmem_learn_for_each(store, fn, arg);
 		tmem_pages_for_each_quiet(&store->meta.pages, fn, arg);
 		tmem_pages_for_each_quiet(&store->arena.pages, fn, arg);
 	}

@@ -63,15 +63,17 @@ enum {
 
 /* The data of a slot of form TMEM_FORM_TIER. */
 struct tmem_place {
-	uint32_t segment;
-	uint32_t segment_generation;
-	uint32_t offset;
+	uint16_t dict; /* the page's dictionary; first: see dicts.h */
 	uint16_t length;
 	uint8_t tier;
 	uint8_t form;
+	uint16_t reserved[3];
+	uint32_t segment;
+	uint32_t segment_generation;
+	uint32_t offset;
 	uint64_t generation;
 };
-_Static_assert(sizeof(struct tmem_place) == 24, "in the smallest slot");
+_Static_assert(sizeof(struct tmem_place) == 32, "in the smallest slot");
 
 enum tmem_lot_state {
 	TMEM_LOT_FREE = 0,

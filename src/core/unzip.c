@@ -11,8 +11,11 @@
  */
 #include "unzip.h"
 
+#include <errno.h>
+
 #include "arena/map.h"
 #include "base/sys.h"
+#include "dicts.h"
 
 enum {
 	BYTES = (sizeof(struct tmem_unzip) + 4095) & ~4095ul
@@ -79,6 +82,41 @@ void tmem_unzip_release(struct tmem_unzip *unzip)
 {
 	if (atomic_exchange(&unzip->busy, 0) == 2)
 		tmem_sys_futex_wake(&unzip->busy, 1);
+}
+
+static int decompress(struct tmem_store *store, const struct tmem_codec *codec,
+		      const struct tmem_dict *dict,
+		      const struct tmem_slot *slot, void *page)
+{
+	unsigned skip = dict ? TMEM_DICT_NAME_BYTES : 0;
+	const unsigned char *data = slot->data + skip;
+	unsigned length = slot->length - skip;
+	struct tmem_unzip *unzip;
+	int r;
+
+	if (!codec->decompress_bytes)
+		return codec->decompress(NULL, dict, data, length, page);
+	unzip = tmem_unzip_acquire(store);
+	r = codec->decompress(unzip->memory, dict, data, length, page);
+	tmem_unzip_release(unzip);
+	return r;
+}
+
+int tmem_unzip_slot(struct tmem_store *store, const struct tmem_slot *slot,
+		    unsigned size, void *page)
+{
+	const struct tmem_codec *codec = tmem_codec_of(tmem_slot_form(slot));
+	const struct tmem_dict *dict = NULL;
+
+	if (!codec || !tmem_slot_is_whole(slot, size))
+		return -EIO;
+	if (codec->has_dict) {
+		if (slot->length > TMEM_DICT_NAME_BYTES)
+			dict = tmem_dicts_get(store, tmem_dicts_of_slot(slot));
+		if (!dict)
+			return -EIO;
+	}
+	return decompress(store, codec, dict, slot, page);
 }
 
 void tmem_unzip_for_each(struct tmem_store *store,

@@ -14,6 +14,13 @@ bool tmem_unzip_make(struct tmem_store *store);
 struct tmem_unzip *tmem_unzip_acquire(struct tmem_store *store);
 void tmem_unzip_release(struct tmem_unzip *unzip);
 
+/*
+ * Makes a slot's page of it, or a copy's; its dictionary, if it has one, is
+ * held.  -EIO if it is damaged, told before the page is written.
+ */
+int tmem_unzip_slot(struct tmem_store *store, const struct tmem_slot *slot,
+		    unsigned size, void *page);
+
 void tmem_unzip_for_each(struct tmem_store *store,
 			 void (*fn)(void *arg, void *start, size_t bytes),
 			 void *arg);

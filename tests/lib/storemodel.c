@@ -141,10 +141,19 @@ void storemodel_fill(void *page, uint64_t tag)
 	unsigned kind = (unsigned)(rng_next(&rng) % 8), random, i;
 	uint64_t *w = page;
 
-	/* 0: same-filled; 7: random; between: that share of random words. */
+	/*
+	 * 0: same-filled; 7: random; between: that share of random words.  Of
+	 * every second kind the rest is what others have too.
+	 */
 	random = kind == 0 ? 0 : kind == 7 ? PAGE / 8 : PAGE / 8 * kind / 7;
-	for (i = 0; i < PAGE / 8; i++)
-		w[i] = i < random ? rng_next(&rng) : tag;
+	for (i = 0; i < PAGE / 8; i++) {
+		struct rng common = { i + 1 };
+
+		if (i < random)
+			w[i] = rng_next(&rng);
+		else
+			w[i] = kind % 2 ? rng_next(&common) : tag;
+	}
 	if (kind)
 		w[PAGE / 8 - 1] = ~tag;
 }
@@ -398,6 +407,8 @@ static int open_store(struct storemodel *m)
 		.max_limit_bytes = m->o.max_limit_bytes,
 		.no_raw = m->o.no_raw,
 		.cool_after_ns = 1, /* in every second round */
+		/* They would not outlive the process. */
+		.dict_every_ns = m->o.restartable ? 0 : 1,
 		.arena_fd = m->o.restartable ? &m->fd : NULL,
 	};
 	int r = tmem_store_open(&o, &m->store);
@@ -536,7 +547,9 @@ void storemodel_check(struct storemodel *m)
 	CHECK_EQ(s.pages - s.ephemeral_pages, pages);
 	CHECK_EQ(s.pools, pools);
 	CHECK_EQ(s.pages, s.same_pages + s.lz4_pages + s.raw_pages +
-				  s.zstd_pages + s.tier_pages + s.ref_pages);
+				  s.zstd_pages + s.lz4_dict_pages +
+				  s.zstd_dict_pages + s.tier_pages +
+				  s.ref_pages);
 	if (m->o.no_raw)
 		CHECK_EQ(s.raw_pages, 0);
 	CHECK_EQ(s.held_bytes, tmem_store_held_bytes(m->store));

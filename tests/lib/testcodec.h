@@ -41,8 +41,8 @@ static inline const struct tmem_dict *dict_of_records(unsigned bytes,
 						      uint64_t seed)
 {
 	unsigned nr = (unsigned)(bytes / PAGE + 1), i;
-	void *memory = aligned_alloc(64, tmem_dict_bytes(bytes, TMEM_DICT_LZ4 |
-								TMEM_DICT_ZSTD));
+	void *memory = aligned_alloc(
+		64, tmem_dict_bytes(bytes, TMEM_DICT_LZ4 | TMEM_DICT_ZSTD));
 	char *content = pages_alloc(nr);
 	const struct tmem_dict *dict;
 	struct rng rng = { seed };

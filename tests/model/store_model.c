@@ -28,7 +28,9 @@ static uint32_t draw(void *arg)
 static void run(uint64_t seed, uint64_t steps, bool with_tier)
 {
 	struct rng rng = { seed };
-	uint64_t max = TMEM_STORE_MIN_BYTES + rng_below(&rng, 3u << 20);
+	/* Now and then so much that pools can learn. */
+	uint64_t span = rng_below(&rng, 2) ? 3u << 20 : 12u << 20;
+	uint64_t max = TMEM_STORE_MIN_BYTES + rng_below(&rng, span);
 	struct storemodel_options o = {
 		.limit_bytes = max,
 		.max_limit_bytes = max,

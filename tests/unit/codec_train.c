@@ -149,7 +149,8 @@ static void capacity_is_kept(void)
 static void a_dictionary_of_a_wrong_size_is_refused(void)
 {
 	const struct tmem_dict *dict = NULL;
-	void *memory = aligned_alloc(64, tmem_dict_bytes(TMEM_DICT_MAX_BYTES, BOTH));
+	void *memory =
+		aligned_alloc(64, tmem_dict_bytes(TMEM_DICT_MAX_BYTES, BOTH));
 
 	CHECK(memory != NULL);
 	CHECK_EQ(tmem_dict_build(memory, content, 0, BOTH, &dict), -EINVAL);
