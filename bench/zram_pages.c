@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * zram_pages /dev/zramN [CORPUS] [--pages N] [--rounds N] [--json]
+ *	[--parts FILE]
  *
  * The page store beside a zram device that bench/zram_pages has set up: the
  * same pages of the memory of real programs, written and read.
@@ -17,7 +18,9 @@
  *
  * Memory is compared when all pages have been written once, and at the end:
  * all that the store holds, to zram's mem_used_total, which leaves out zram's
- * table (16 bytes a page of the device).
+ * table (16 bytes a page of the device).  And that of stores of their own that
+ * may learn and cool (density.h): each program's pages, as --parts has them,
+ * are a pool.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +36,7 @@
 #include <tmem/store.h>
 
 #include "bench.h"
+#include "density.h"
 
 enum {
 	PAGE = TMEM_PAGE_SIZE,
@@ -390,8 +394,27 @@ static void print(const struct bench *b, const struct round *rounds,
 			       m[i].store / gib / (1 << 20),
 			       m[i].store / m[i].zram);
 	}
-	if (json)
-		printf("}\n");
+}
+
+/* Of zram's memory for the same pages, written once. */
+static void print_density(const struct bench *b, const struct density *d,
+			  double zram, bool json)
+{
+	double gib = (double)b->corpus.nr * PAGE / (1 << 30);
+	double held = (double)d->stats.held_bytes;
+
+	if (json) {
+		printf(", \"store_%s_bytes\": %.0f, \"store_%s_cpu_s\": %.2f",
+		       d->name, held, d->name,
+		       (double)d->stats.recompress_ns / 1e9);
+		return;
+	}
+	printf("%-34s %6.1f MiB, of zram's %.3f (target, lz4: %.2f); "
+	       "%llu dictionaries of %llu KiB, %.1f us of CPU a page\n",
+	       d->text, held / gib / (1 << 20), held / zram, d->target,
+	       (unsigned long long)d->stats.dicts,
+	       (unsigned long long)d->stats.dict_bytes / 1024,
+	       (double)d->stats.recompress_ns / 1e3 / b->corpus.nr);
 }
 
 /* Setting up. */
@@ -446,6 +469,7 @@ static void close_all(struct bench *b)
 struct options {
 	const char *device;
 	const char *corpus;
+	const char *parts;
 	unsigned pages, rounds;
 	bool json;
 };
@@ -459,6 +483,8 @@ static void parse(int argc, char **argv, struct options *o)
 			o->json = true;
 		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
 			o->rounds = (unsigned)strtoul(argv[++i], NULL, 10);
+		} else if (!strcmp(argv[i], "--parts") && i + 1 < argc) {
+			o->parts = argv[++i];
 		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
 			o->pages = (unsigned)strtoul(argv[++i], NULL, 10);
 		} else if (argv[i][0] == '/' && !o->device) {
@@ -472,7 +498,8 @@ static void parse(int argc, char **argv, struct options *o)
 	}
 	if (!o->device) {
 		fprintf(stderr, "usage: zram_pages /dev/zramN [CORPUS]"
-				" [--pages N] [--rounds N] [--json]\n");
+				" [--pages N] [--rounds N] [--json]"
+				" [--parts FILE]\n");
 		exit(2);
 	}
 	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
@@ -482,6 +509,7 @@ static void parse(int argc, char **argv, struct options *o)
 int main(int argc, char **argv)
 {
 	static struct round rounds[MAX_ROUNDS];
+	static struct density densities[DENSITY_WAYS];
 	static struct bench b;
 	struct options o = { .pages = 20000 };
 	struct memory m[2];
@@ -498,6 +526,11 @@ int main(int argc, char **argv)
 	verify(&b);
 	m[1] = memory(&b, o.device);
 	print(&b, rounds, o.rounds, m, o.json);
+	density_measure(&b.corpus, o.parts, densities);
+	for (i = 0; i < DENSITY_WAYS; i++)
+		print_density(&b, &densities[i], m[0].zram, o.json);
+	if (o.json)
+		printf("}\n");
 	close_all(&b);
 	return 0;
 }
