@@ -61,8 +61,8 @@ struct tmem_tier_setup {
 /*
  * Gives the store a tier, before its first page is stored.  0, -EINVAL,
  * -ENOSPC (it has enough of them), -EOPNOTSUPP (a restartable store: what is
- * below would not outlive the process), -ENOMEM (its buffers, 3.5 MiB and less if
- * the limit is below 64 MiB, do not fit under the limit), or what opening it
+ * below would not outlive the process), -ENOMEM (its buffers, 3.5 MiB and less
+ * if the limit is below 64 MiB, do not fit under the limit), or what opening it
  * said.
  */
 TMEM_API int tmem_store_add_tier(struct tmem_store *store,

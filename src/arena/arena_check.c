@@ -165,8 +165,11 @@ void tmem_arena_check(struct tmem_arena *arena, uint64_t *ret_slots,
 	TMEM_INVARIANT("S4", w.idle == atomic_load(&arena->nr_idle));
 	TMEM_INVARIANT("S5", w.touched == atomic_load(&arena->nr_touched));
 	used_pages = tmem_pages_check(&arena->pages);
-	TMEM_INVARIANT("S5",
-		       used_pages == w.run_pages + arena->pages.nr_chunks);
+	TMEM_INVARIANT("S5", used_pages * 4096 ==
+				     w.run_pages * 4096 +
+					     arena->pages.nr_chunks *
+						     tmem_pages_head_bytes(
+							     &arena->pages));
 	*ret_slots = w.slots;
 	*ret_orphans = w.orphans;
 	*ret_shares = w.shares;

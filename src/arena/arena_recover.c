@@ -43,7 +43,7 @@ static int adopt_chunk(struct tmem_arena *arena, char *start)
 
 	if (!chunk)
 		return -ENOMEM;
-	for (page = 1; page < TMEM_CHUNK_PAGES; page++) {
+	for (page = TMEM_CHUNK_HEAD_PAGES; page < TMEM_CHUNK_PAGES; page++) {
 		char *base = start + page * 4096ul;
 
 		r = adopt_run(arena, base);

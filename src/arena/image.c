@@ -22,6 +22,7 @@
 
 enum {
 	VERSION = 1,
+	SUPER_WORD_AT = 2048,
 	BOOT_BYTES = 40,
 	CHUNKS_LEAST = 64,
 	CHUNKS_MOST = 1 << 24,
@@ -302,7 +303,8 @@ void *tmem_image_map(struct tmem_image *image)
 	uint32_t nr = free_number(image);
 	char *chunk = image->base + nr * CHUNK;
 
-	if (!nr || !tmem_image_populate(image, chunk, 4096))
+	if (!nr ||
+	    !tmem_image_populate(image, chunk, TMEM_CHUNK_HEAD_PAGES * 4096))
 		return NULL;
 	tmem_image_adopt(image, chunk);
 	return chunk;
@@ -433,7 +435,7 @@ bool tmem_image_get_run(const struct tmem_image *image, const void *start,
 
 static uint64_t *word_of(const struct tmem_image *image)
 {
-	return (uint64_t *)(image->base + TMEM_CHUNK_RUNS_AT);
+	return (uint64_t *)(image->base + SUPER_WORD_AT);
 }
 
 uint64_t tmem_image_word(const struct tmem_image *image)

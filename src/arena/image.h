@@ -4,14 +4,14 @@
  * another process can take them up when this one was killed.
  *
  * The file is mapped as a whole and shared, with room to grow: chunk n is its
- * n-th MiB.  The first one holds only the *superblock*, a page.  Of an arena's
- * memory only chunks lie here; all else is private, and rebuilt.
+ * n-th 4 MiB.  The first one holds only the *superblock*, a page.  Of an
+ * arena's memory only chunks lie here; all else is private, and rebuilt.
  *
- * RUNS.  The second half of a chunk's header page says which runs of pages are
- * spans: where one begins, a word with its number and class, and a hash of
- * both and of the place.  A word is set before a slot of the span is used and
- * cleared before its pages can be another's; it is stored at once, so a kill
- * at any instruction leaves the old one or the new one.
+ * RUNS.  Two pages of a chunk's header say which runs of pages are spans: where
+ * one begins, a word with its number and class, and a hash of both and of the
+ * place.  A word is set before a slot of the span is used and cleared before
+ * its pages can be another's; it is stored at once, so a kill at any
+ * instruction leaves the old one or the new one.
  *
  * MEMORY.  Pages are allocated in the file before they are touched (a full
  * file system is then an answer, not SIGBUS), and holes are punched to give

@@ -8,6 +8,10 @@
 #include "image.h"
 #include "map.h"
 
+enum {
+	DATA_PAGES = TMEM_CHUNK_PAGES - TMEM_CHUNK_HEAD_PAGES
+};
+
 #define CHUNK_MAGIC 0x6b6e7568632d6d74ull /* "tm-chunk" */
 
 static unsigned bin_of(unsigned longest)
@@ -50,7 +54,7 @@ static void bits_set(struct tmem_chunk *chunk, unsigned first, unsigned end)
 {
 	unsigned w;
 
-	for (w = 0; w < TMEM_CHUNK_WORDS; w++) {
+	for (w = first / 64; w <= (end - 1) / 64; w++) {
 		uint64_t mask = word_mask(w, first, end);
 
 		TMEM_ASSERT(!(chunk->used[w] & mask));
@@ -62,7 +66,7 @@ static void bits_clear(struct tmem_chunk *chunk, unsigned first, unsigned end)
 {
 	unsigned w;
 
-	for (w = 0; w < TMEM_CHUNK_WORDS; w++) {
+	for (w = first / 64; w <= (end - 1) / 64; w++) {
 		uint64_t mask = word_mask(w, first, end);
 
 		TMEM_ASSERT((chunk->used[w] & mask) == mask);
@@ -143,17 +147,17 @@ static void rebin(struct tmem_pages *pages, struct tmem_chunk *chunk)
 
 static bool is_empty(const struct tmem_chunk *chunk)
 {
-	return chunk->nr_free == TMEM_CHUNK_PAGES - 1;
+	return chunk->nr_free == DATA_PAGES;
 }
 
 static void init_chunk(struct tmem_pages *pages, struct tmem_chunk *chunk)
 {
 	*chunk = (struct tmem_chunk){
 		.magic = CHUNK_MAGIC,
-		.used = { 1 },
-		.nr_free = TMEM_CHUNK_PAGES - 1,
-		.longest = TMEM_CHUNK_PAGES - 1,
-		.bin = (uint16_t)bin_of(TMEM_CHUNK_PAGES - 1),
+		.used = { (1u << TMEM_CHUNK_HEAD_PAGES) - 1 },
+		.nr_free = DATA_PAGES,
+		.longest = DATA_PAGES,
+		.bin = (uint16_t)bin_of(DATA_PAGES),
 	};
 	link_chunk(pages, chunk);
 	pages->nr_chunks++;
@@ -165,7 +169,7 @@ static struct tmem_chunk *add_chunk_locked(struct tmem_pages *pages)
 {
 	struct tmem_chunk *chunk;
 
-	if (!tmem_account_take(pages->account, 4096))
+	if (!tmem_account_take(pages->account, tmem_pages_head_bytes(pages)))
 		return NULL;
 	chunk = pages->image
 			? tmem_image_map(pages->image)
@@ -173,7 +177,7 @@ static struct tmem_chunk *add_chunk_locked(struct tmem_pages *pages)
 	if (!chunk) {
 		atomic_fetch_add_explicit(&pages->map_failures, 1,
 					  memory_order_relaxed);
-		tmem_account_give(pages->account, 4096);
+		tmem_account_give(pages->account, tmem_pages_head_bytes(pages));
 		return NULL;
 	}
 	init_chunk(pages, chunk);
@@ -191,7 +195,7 @@ static void remove_chunk_locked(struct tmem_pages *pages,
 		tmem_image_unmap(pages->image, chunk);
 	else
 		tmem_map->unmap(chunk, TMEM_CHUNK_BYTES);
-	tmem_account_give(pages->account, 4096);
+	tmem_account_give(pages->account, tmem_pages_head_bytes(pages));
 }
 
 static void *alloc_locked(struct tmem_pages *pages, unsigned nr_pages)
@@ -321,7 +325,8 @@ uint64_t tmem_pages_check(struct tmem_pages *pages)
 			for (i = 0; i < TMEM_CHUNK_PAGES; i++)
 				used += bit_get(chunk, i);
 			find_run(chunk, TMEM_CHUNK_PAGES, &longest);
-			TMEM_INVARIANT("P1", bit_get(chunk, 0));
+			for (i = 0; i < TMEM_CHUNK_HEAD_PAGES; i++)
+				TMEM_INVARIANT("P1", bit_get(chunk, i));
 			TMEM_INVARIANT("P1", chunk->longest == longest);
 			TMEM_INVARIANT("P1", chunk->bin == bin &&
 						     bin == bin_of(longest));
@@ -334,14 +339,15 @@ uint64_t tmem_pages_check(struct tmem_pages *pages)
 	TMEM_INVARIANT("P1", nr_chunks == pages->nr_chunks);
 	TMEM_INVARIANT("P3", nr_empty == pages->nr_empty && nr_empty <= 1);
 	tmem_lock_release(&pages->lock);
-	return used_pages;
+	return used_pages - (uint64_t)nr_chunks * TMEM_CHUNK_HEAD_PAGES +
+	       nr_chunks * tmem_pages_head_bytes(pages) / 4096;
 }
 
 struct tmem_chunk *tmem_pages_adopt(struct tmem_pages *pages, void *start)
 {
 	struct tmem_chunk *chunk = start;
 
-	if (!tmem_account_take(pages->account, 4096))
+	if (!tmem_account_take(pages->account, tmem_pages_head_bytes(pages)))
 		return NULL;
 	init_chunk(pages, chunk);
 	tmem_image_adopt(pages->image, chunk);

@@ -2,9 +2,10 @@
 /*
  * Runs of pages in chunks of address space.
  *
- * A *chunk* is 1 MiB of address space, aligned to 1 MiB, mapped when needed
+ * A *chunk* is 4 MiB of address space, aligned to 4 MiB, mapped when needed
  * and unmapped when its last run is freed (one empty chunk is kept).  Its
- * first page is its header: which pages are in use, and the longest free run.
+ * first pages are its header: one says which pages are in use, and the longest
+ * free run; two are touched in an image only.
  * Chunks hang in bins by the length of that run, so that finding room is
  * O(1); a run that fits only into a chunk of the bin below is not looked for:
  * that costs address space, not memory.
@@ -13,7 +14,7 @@
  * accounted here (but for the header): whoever gets a run accounts for it,
  * and discards and un-accounts it before it is freed.
  *
- *   P1  A chunk's bitmap has the header's bit; `longest` is the longest run of
+ *   P1  A chunk's bitmap has the header's bits; `longest` is the longest run of
  *       clear bits and `bin` its bin.
  *   P2  Free pages are not resident and read as zeroes.
  *   P3  At most one chunk is empty.
@@ -30,11 +31,12 @@
 #include "base/lock.h"
 
 enum {
-	TMEM_CHUNK_PAGES = 256,
+	TMEM_CHUNK_PAGES = 1024,
 	TMEM_CHUNK_BYTES = TMEM_CHUNK_PAGES * 4096,
 	TMEM_CHUNK_WORDS = TMEM_CHUNK_PAGES / 64,
-	TMEM_CHUNK_BINS = 10,	   /* 0: full; b: longest in [2^(b-1), 2^b) */
-	TMEM_CHUNK_RUNS_AT = 2048, /* in the header page: see image.h */
+	TMEM_CHUNK_BINS = 12, /* 0: full; b: longest in [2^(b-1), 2^b) */
+	TMEM_CHUNK_HEAD_PAGES = 3,
+	TMEM_CHUNK_RUNS_AT = 4096, /* bytes, in an image's: see image.h */
 	TMEM_RUN_MAX_PAGES = 128
 };
 
@@ -48,7 +50,10 @@ struct tmem_chunk {
 	uint16_t bin;
 	uint64_t data[TMEM_CHUNK_WORDS]; /* while recovering: no holes */
 };
-_Static_assert(sizeof(struct tmem_chunk) <= TMEM_CHUNK_RUNS_AT, "first half");
+_Static_assert(sizeof(struct tmem_chunk) <= TMEM_CHUNK_RUNS_AT, "a page");
+_Static_assert(TMEM_CHUNK_RUNS_AT + TMEM_CHUNK_PAGES * 8 <=
+		       TMEM_CHUNK_HEAD_PAGES * 4096,
+	       "a word for each page");
 
 struct tmem_pages {
 	struct tmem_account *account;
@@ -59,6 +64,12 @@ struct tmem_pages {
 	struct tmem_chunk *bins[TMEM_CHUNK_BINS];
 	_Atomic uint64_t map_failures; /* mappings the kernel refused */
 };
+
+/* What a chunk's header takes. */
+static inline uint64_t tmem_pages_head_bytes(const struct tmem_pages *pages)
+{
+	return pages->image ? TMEM_CHUNK_HEAD_PAGES * 4096 : 4096;
+}
 
 void tmem_pages_init(struct tmem_pages *pages, struct tmem_account *account);
 /* Unmaps everything, whatever is in use. */
@@ -101,7 +112,7 @@ bool tmem_pages_have_data(void *start, size_t bytes);
 void tmem_pages_keep_data(void *start, uint64_t kept);
 void tmem_pages_finish(struct tmem_pages *pages);
 
-/* Walks P1-P3; returns pages in use, headers included. */
+/* Walks P1-P3; returns pages in use, with what headers take. */
 uint64_t tmem_pages_check(struct tmem_pages *pages);
 
 #endif

@@ -65,7 +65,7 @@ static void finish_chunk(void *arg, void *start, size_t bytes)
 {
 	struct tmem_pages *pages = arg;
 	struct tmem_chunk *chunk = start;
-	unsigned page = 1, first;
+	unsigned page = TMEM_CHUNK_HEAD_PAGES, first;
 
 	(void)bytes;
 	while (page < TMEM_CHUNK_PAGES) {

@@ -29,4 +29,20 @@ static inline uint64_t tmem_hash_more(uint64_t hash, uint64_t word)
 	return tmem_hash_word(hash + word * TMEM_HASH_K2 + TMEM_HASH_K1);
 }
 
+/*
+ * Evenly spread numbers of so many bits (at most 31) become unevenly spread
+ * ones: their density doubles, about exponentially, from one end to the other
+ * (log2(1 + u) to within one in a hundred).  Where ranges of numbers are halved
+ * when they have too many, they then do so one after another and not all at
+ * once: at any moment the same part of them has just been halved.
+ */
+static inline uint32_t tmem_hash_skew(uint32_t number, unsigned bits)
+{
+	uint64_t u = number;
+
+	/* u + 0.343 * u * (1 - u), where u < 1 */
+	return (uint32_t)(u +
+			  ((u * ((1ull << bits) - u) >> bits) * 22487 >> 16));
+}
+
 #endif

@@ -283,7 +283,8 @@ static void check_held(struct tmem_store *store)
 	tmem_meta_check(&store->meta);
 	bytes += tmem_meta_bytes(&store->meta);
 	bytes += atomic_load(&store->arena.nr_touched) * 4096;
-	bytes += store->arena.pages.nr_chunks * 4096ull;
+	bytes += store->arena.pages.nr_chunks *
+		 tmem_pages_head_bytes(&store->arena.pages);
 	tmem_unzip_for_each(store, add_bytes, &bytes);
 	bytes += tmem_tiering_bytes(store);
 	tmem_learn_for_each(store, add_bytes, &bytes);

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/hash.h"
+
 enum {
 	PROBES = 8, /* 3 bits of an entry's tag */
 	PROBE_BITS = 3,

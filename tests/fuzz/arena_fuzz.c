@@ -25,6 +25,9 @@ enum {
 	PAGES = 40
 };
 
+/* Before the first page of data. */
+#define FIRST (image + CHUNK + (TMEM_CHUNK_HEAD_PAGES - 1) * PAGE)
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char *image; /* the one that is made */
@@ -179,8 +182,7 @@ static void add_run(const struct tmem_image *fake, struct input *in)
 	if (span == 255)
 		span = byte(in) << 17 | byte(in) << 8;
 	if (page && class)
-		tmem_image_set_run(fake, image + CHUNK + page * PAGE, span,
-				   class);
+		tmem_image_set_run(fake, FIRST + page * PAGE, span, class);
 }
 
 /* What a slot of that form may have; the rest is the input's. */
@@ -231,12 +233,12 @@ static uint16_t place_of(unsigned pool, unsigned id, uint32_t index, bool right)
 
 static void add_slot(struct input *in)
 {
-	char *at = image + CHUNK + byte(in) * PAGE + byte(in) % 64 * 64;
+	char *at = FIRST + byte(in) * PAGE + byte(in) % 64 * 64;
 	struct tmem_slot *slot = (struct tmem_slot *)at;
 	unsigned form = byte(in) % 32, flags = byte(in), pool = byte(in);
 	uint64_t word;
 
-	if (at < image + CHUNK + PAGE || at > image + IMAGE_BYTES - 2 * PAGE)
+	if (at < FIRST + PAGE || at > image + IMAGE_BYTES - 2 * PAGE)
 		return;
 	slot->object = form == TMEM_FORM_POOL ? pool : byte(in);
 	slot->index = byte(in);

@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <sys/vfs.h>
 
+#include "arena/pages.h"
 #include "base/hash.h"
 
 int image_memfd(void)
@@ -82,7 +83,8 @@ static off_t choose(int fd, struct rng *rng)
 
 	switch (rng_below(rng, 4)) {
 	case 0:
-		return (at & ~0xfffffll) + 2048 + (off_t)rng_below(rng, 512);
+		return at / TMEM_CHUNK_BYTES * TMEM_CHUNK_BYTES +
+		       TMEM_CHUNK_RUNS_AT + (off_t)rng_below(rng, 512);
 	case 1:
 		return (at & ~63ll) + (off_t)rng_below(rng, 24);
 	default:
