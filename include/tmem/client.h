@@ -82,6 +82,14 @@ TMEM_API int tmem_client_set_weight(struct tmem_client *client,
 TMEM_API int tmem_client_allow(struct tmem_client *client,
 			       const uint64_t uuid[2], int allow);
 
+/*
+ * Equal pages of one client are stored once, those of different clients are
+ * not: how long a store takes would tell what others have.  From now on this
+ * client's new pages are compared with those of all clients in the same group,
+ * which must trust each other.  0; -EINVAL: group 0.
+ */
+TMEM_API int tmem_client_join_group(struct tmem_client *client, uint32_t group);
+
 /* Bytes of ephemeral pages that count for it, its parts of shared ones too. */
 TMEM_API uint64_t tmem_client_ephemeral_bytes(const struct tmem_client *client);
 

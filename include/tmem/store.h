@@ -63,6 +63,8 @@ struct tmem_store_options {
 	 * over some seconds; 0: as much as tmem_store_maintain() is given.
 	 */
 	unsigned maintain_percent;
+	/* Nonzero: equal pages are not looked for. */
+	int no_dedup;
 };
 
 #define TMEM_STORE_MIN_BYTES (1u << 20)

@@ -36,22 +36,42 @@ static void unlink_entry(struct tmem_records *records, uint32_t *list,
 			entry->prev;
 }
 
+/* Who reads the few meanwhile may go on: they stay as they are. */
+static bool make_first_top(struct tmem_records *records)
+{
+	struct tmem_records_entry **top = tmem_meta_alloc(records->meta, 1);
+
+	if (!top)
+		return false;
+	memcpy(top, records->few, sizeof(records->few));
+	atomic_store_explicit(&records->tops[0], top, memory_order_release);
+	return true;
+}
+
 static bool make_dir_locked(struct tmem_records *records, uint32_t nr)
 	TMEM_REQUIRES(&records->lock)
 {
-	struct tmem_records_entry ***top, **dir;
+	uint32_t dir = nr / TMEM_RECORDS_PER_DIR;
+	struct tmem_records_entry **_Atomic *slot, **top;
 
 	if (nr >= TMEM_RECORDS_MAX_PAGES)
 		return false;
-	top = &records->tops[nr / TMEM_RECORDS_PER_TOP];
-	if (!*top)
-		*top = tmem_meta_alloc(records->meta, 1);
-	if (!*top)
-		return false;
-	dir = &(*top)[nr / TMEM_RECORDS_PER_DIR % TMEM_RECORDS_DIRS];
-	if (!*dir)
-		*dir = tmem_meta_alloc(records->meta, 1);
-	return *dir != NULL;
+	slot = &records->tops[dir / TMEM_RECORDS_DIRS];
+	top = atomic_load_explicit(slot, memory_order_relaxed);
+	if (dir >= TMEM_RECORDS_FEW && top == records->few) {
+		if (!make_first_top(records))
+			return false;
+	} else if (!top) {
+		top = tmem_meta_alloc(records->meta, 1);
+		if (!top)
+			return false;
+		atomic_store_explicit(slot, top, memory_order_release);
+	}
+	top = atomic_load_explicit(slot, memory_order_relaxed);
+	dir %= TMEM_RECORDS_DIRS;
+	if (!top[dir])
+		top[dir] = tmem_meta_alloc(records->meta, 1);
+	return top[dir] != NULL;
 }
 
 /* An entry number that has no page, with its directory; or false. */
@@ -189,6 +209,8 @@ void tmem_records_init(struct tmem_records *records, struct tmem_meta *meta,
 		.record_bytes = record_bytes,
 		.per_page = TMEM_RECORDS_PER_PAGE(record_bytes),
 	};
+	atomic_store_explicit(&records->tops[0], records->few,
+			      memory_order_relaxed);
 	tmem_lock_init(&records->lock, TMEM_RANK_RECORDS);
 }
 

@@ -3,10 +3,10 @@
  * A growing table of records of one size, named by 32-bit numbers from 1.
  *
  * Top pages of pointers to directory pages, whose entries point to metadata
- * pages full of records.  Each comes when it is first needed, so a small table
- * has one of each.  Nothing ever moves, so a record is read by number without
- * this table's lock, by whoever knows that it exists.  A page whose records
- * are all free is given back.
+ * pages full of records.  Each comes when it is first needed, and the first
+ * top page has a few words in its place before.  Nothing ever moves, so a
+ * record is read by number without this table's lock, by whoever knows that it
+ * exists.  A page whose records are all free is given back.
  *
  *   R1  An entry's `used` has a bit for each record in use; an entry without
  *       a page has none.
@@ -22,6 +22,7 @@
 enum {
 	TMEM_RECORDS_PER_DIR = 128,
 	TMEM_RECORDS_DIRS = 512, /* of a top page */
+	TMEM_RECORDS_FEW = 4,
 	TMEM_RECORDS_PER_TOP = TMEM_RECORDS_PER_DIR * TMEM_RECORDS_DIRS,
 	/* 134 M records of 64 bytes; 14.7 M spans, for 940 M slots. */
 	TMEM_RECORDS_TOPS = 32,
@@ -45,8 +46,9 @@ struct tmem_records {
 	uint32_t open;	     /* entry number + 1 */
 	uint32_t bare;
 	uint64_t nr_used;
-	/* NULL until first used */
-	struct tmem_records_entry **tops[TMEM_RECORDS_TOPS];
+	/* NULL until first used; the first is `few` before it is a page. */
+	struct tmem_records_entry **_Atomic tops[TMEM_RECORDS_TOPS];
+	struct tmem_records_entry *few[TMEM_RECORDS_FEW];
 };
 
 void tmem_records_init(struct tmem_records *records, struct tmem_meta *meta,
@@ -74,9 +76,10 @@ static inline struct tmem_records_entry *
 tmem_records_entry(const struct tmem_records *records, uint32_t entry)
 {
 	uint32_t dir = entry / TMEM_RECORDS_PER_DIR;
+	struct tmem_records_entry **top = atomic_load_explicit(
+		&records->tops[dir / TMEM_RECORDS_DIRS], memory_order_acquire);
 
-	return &records->tops[dir / TMEM_RECORDS_DIRS][dir % TMEM_RECORDS_DIRS]
-			     [entry % TMEM_RECORDS_PER_DIR];
+	return &top[dir % TMEM_RECORDS_DIRS][entry % TMEM_RECORDS_PER_DIR];
 }
 
 /* record_bytes as at init: here so that the division is by a constant. */

@@ -44,5 +44,5 @@ bool tmem_slot_is_whole(const struct tmem_slot *slot, unsigned size)
 {
 	/* A damaged length must not lead beyond the slot. */
 	return sizeof(*slot) + slot->length <= size &&
-	       slot->checksum == checksum(slot, slot->form_generation);
+	       slot->checksum == checksum(slot, tmem_slot_word(slot));
 }

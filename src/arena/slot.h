@@ -72,16 +72,16 @@ struct tmem_slot {
 };
 _Static_assert(sizeof(struct tmem_slot) == 24, "part of the format");
 
-static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
-{
-	return (unsigned)(slot->form_generation >> TMEM_SLOT_FORM_SHIFT) &
-	       TMEM_SLOT_FORM_MASK;
-}
-
-/* The same of a slot that others refer to: its owner may mark it meanwhile. */
+/* Of a slot that others refer to too: its owner may mark it meanwhile. */
 static inline uint64_t tmem_slot_word(const struct tmem_slot *slot)
 {
 	return __atomic_load_n(&slot->form_generation, __ATOMIC_RELAXED);
+}
+
+static inline unsigned tmem_slot_form(const struct tmem_slot *slot)
+{
+	return (unsigned)(tmem_slot_word(slot) >> TMEM_SLOT_FORM_SHIFT) &
+	       TMEM_SLOT_FORM_MASK;
 }
 
 static inline uint64_t tmem_slot_generation(const struct tmem_slot *slot)

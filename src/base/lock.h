@@ -55,6 +55,7 @@ enum tmem_lock_rank {
 	TMEM_RANK_STORE,     /* a store's pool table and control operations */
 	TMEM_RANK_SCRATCH,   /* a compression scratch; held over a vector */
 	TMEM_RANK_SHARD,     /* one shard of the index */
+	TMEM_RANK_HINTS,     /* a stripe of the table of contents */
 	TMEM_RANK_CLASS,     /* one size class of the arena */
 	TMEM_RANK_RECORDS,   /* a table of records (spans, objects) */
 	TMEM_RANK_META,	     /* the metadata pages */

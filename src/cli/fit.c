@@ -71,7 +71,8 @@ static int open_target(uint64_t limit_bytes, struct target *ret)
 {
 	/* As the pager opens it. */
 	struct tmem_store_options options = { .limit_bytes = limit_bytes,
-					      .no_raw = 1 };
+					      .no_raw = 1,
+					      .no_dedup = 1 };
 	int r;
 
 	if (limit_bytes < TMEM_STORE_MIN_BYTES)

@@ -235,6 +235,8 @@ static int open_target(const struct tmem_trial_form *form,
 	if (form->copy)
 		return tmem_pages_open(input->pages->nr, &t->copy);
 	options.limit_bytes = input->limit_bytes;
+	/* Each page in its form, whatever the others are. */
+	options.no_dedup = 1;
 	r = tmem_store_open(&options, &t->store);
 	if (r < 0)
 		return fail_memory(-r);

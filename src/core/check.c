@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks the store's invariants C1-C8 and D1-D3, and those of its parts. */
+/* Walks the store's invariants C1-C9 and D1-D3, and those of its parts. */
 #include <string.h>
 
 #include <tmem/store.h>
 
+#include "dedup.h"
 #include "dicts.h"
 #include "durable.h"
 #include "learn.h"
@@ -310,6 +311,7 @@ void tmem_store_check(struct tmem_store *store) TMEM_UNANALYSED
 	tmem_tiering_check(store);
 	check_pools(&w);
 	check_held(store);
+	tmem_dedup_check(store);
 
 	tmem_shards_release(store);
 	for (i = TMEM_MAX_SCRATCHES; i-- > 1;)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "dedup.h"
 #include "durable.h"
 #include "pool.h"
 
@@ -43,6 +44,8 @@ struct tmem_client *tmem_client_restore(struct tmem_store *store, uint32_t nr,
 	client->store = store;
 	client->record = record;
 	client->nr = nr;
+	atomic_store(&client->dedup_seed, tmem_dedup_new_seed(store));
+	atomic_store(&store->dedup.groups[nr], 0);
 	atomic_store(&store->weights[nr], weight);
 	return client;
 }
@@ -142,6 +145,17 @@ int tmem_client_set_weight(struct tmem_client *client, uint32_t weight)
 	saved = tmem_durable_client(client->store, client);
 	tmem_lock_release(&client->store->control);
 	return saved ? 0 : -ENOMEM;
+}
+
+int tmem_client_join_group(struct tmem_client *client, uint32_t group)
+{
+	struct tmem_store *store = tmem_client_of(client)->store;
+
+	if (!group)
+		return -EINVAL;
+	atomic_store(&store->dedup.groups[client->nr], group);
+	atomic_store(&client->dedup_seed, tmem_dedup_group_seed(store, group));
+	return 0;
 }
 
 static uint32_t find_uuid(const struct tmem_client *client,

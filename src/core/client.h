@@ -14,6 +14,7 @@ struct tmem_client {
 	uint32_t nr;	 /* its bit in a pool's mask */
 	uint32_t slot;	 /* durable.h */
 	uint32_t nr_uuids;
+	_Atomic uint64_t dedup_seed;
 	uint64_t uuids[TMEM_CLIENT_UUIDS][2];
 };
 

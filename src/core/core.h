@@ -33,8 +33,8 @@
  * of its own that fork(2) wipes (MADV_WIPEONFORK): after_fork reopens the
  * locks, waits until that count is 0 and releases them.
  *
- * LOCK ORDER.  control > scratch > shard > class > records > meta > pages >
- * cluster > tier.
+ * LOCK ORDER.  control > scratch > shard > hints > class > records > meta >
+ * pages > cluster > tier.
  *
  * Dictionaries: dicts.h, with D1-D3.
  *
@@ -51,6 +51,7 @@
  *   C7  An object's pool is live.
  *   C8  A pool's bytes are those of its slots, if it is ephemeral; and all its
  *       pages are on its queues (Q1, Q2); ephemeral_pages counts them.
+ *   C9  A shard's nr_pages is its number of pages; hints name shards (H1-H3).
  */
 #ifndef TMEM_CORE_CORE_H
 #define TMEM_CORE_CORE_H
@@ -63,6 +64,7 @@
 #include "base/lock.h"
 #include "codecs/codec.h"
 #include "ghost.h"
+#include "hints.h"
 #include "index.h"
 #include "policy.h"
 
@@ -103,7 +105,8 @@ _Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
  */
 struct tmem_shard {
 	_Alignas(64) struct tmem_lock lock;
-	uint32_t objects;	 /* list of object numbers */
+	uint32_t objects; /* list of object numbers */
+	_Atomic uint32_t nr_pages;
 	uint64_t generation;	 /* epoch << 32 | counter */
 	struct tmem_stats stats; /* this shard's part */
 	_Alignas(64) struct tmem_index index;
@@ -116,6 +119,15 @@ struct tmem_scratch {
 	_Atomic uint32_t ready; /* memory is there */
 	_Atomic uint64_t user;	/* the last one's stack */
 	char *memory;
+};
+
+/* Equal pages: dedup.h. */
+struct tmem_dedup {
+	bool on;
+	uint32_t nr_seeds; /* ever made; control lock */
+	uint64_t secret;
+	_Atomic uint32_t groups[TMEM_MAX_CLIENTS]; /* 0: in none */
+	struct tmem_hints hints;
 };
 
 struct tmem_queues;
@@ -183,6 +195,7 @@ struct tmem_store {
 	struct tmem_meta meta;
 	struct tmem_records objects;
 	struct tmem_records clients;
+	struct tmem_dedup dedup;
 	struct tmem_ghost ghost;
 	struct tmem_image *image; /* a restartable store's arena is there */
 	uint64_t generation;	  /* of clients and pools; control lock */

@@ -125,9 +125,7 @@ static inline uint32_t tmem_dict_name(const void *data)
 /* The dictionary that a slot names; 0: its form has none. */
 static inline uint32_t tmem_dicts_of_slot(const struct tmem_slot *slot)
 {
-	unsigned form =
-		(unsigned)(tmem_slot_word(slot) >> TMEM_SLOT_FORM_SHIFT) &
-		TMEM_SLOT_FORM_MASK;
+	unsigned form = tmem_slot_form(slot);
 
 	/* A place in a tier (struct tmem_place) begins with it, too. */
 	return tmem_form_has_dict(form) || form == TMEM_FORM_TIER

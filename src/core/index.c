@@ -354,29 +354,58 @@ const void *tmem_index_home(const struct tmem_index *index, uint64_t hash)
 	return segment ? &segment->buckets[home_of(hash)] : NULL;
 }
 
-uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
-			  tmem_index_match *match, void *arg)
+struct search {
+	unsigned tag;
+	unsigned home;
+	unsigned unknown; /* bits of the tag, the lowest */
+};
+
+static inline uint32_t *find(const struct tmem_index *index,
+			     const struct search *s, tmem_index_match *match,
+			     void *arg)
 {
-	unsigned tag = tag_of(hash), home = home_of(hash), probe, i;
-	struct tmem_segment *segment = index->dirs[dir_of(index, tag)];
+	struct tmem_segment *segment = index->dirs[dir_of(index, s->tag)];
+	unsigned probe, i;
 
 	if (!segment)
 		return NULL;
 	for (probe = 0; probe < PROBES; probe++) {
 		struct tmem_bucket *bucket;
-		uint16_t want;
+		uint16_t want, mask;
 
-		bucket = &segment->buckets[(home + probe) & BUCKET_MASK];
-		want = (uint16_t)(window(tag, bucket->depth) << PROBE_BITS |
+		bucket = &segment->buckets[(s->home + probe) & BUCKET_MASK];
+		want = (uint16_t)(window(s->tag, bucket->depth) << PROBE_BITS |
 				  probe);
+		mask = (uint16_t) ~(
+			window((1u << s->unknown) - 1, bucket->depth)
+			<< PROBE_BITS);
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++)
-			if (bucket->tags[i] == want && bucket->refs[i] &&
-			    match(arg, bucket->refs[i]))
+			if ((bucket->tags[i] & mask) == want &&
+			    bucket->refs[i] && match(arg, bucket->refs[i]))
 				return &bucket->refs[i];
 		if (!bucket->passed)
 			break;
 	}
 	return NULL;
+}
+
+uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
+			  tmem_index_match *match, void *arg)
+{
+	const struct search s = { tag_of(hash), home_of(hash), 0 };
+
+	return find(index, &s, match, arg);
+}
+
+uint32_t *tmem_index_find_name(const struct tmem_index *index, uint32_t name,
+			       tmem_index_match *match, void *arg)
+{
+	const unsigned unknown = TMEM_INDEX_HOME_BITS + TMEM_INDEX_TAG_BITS -
+				 TMEM_INDEX_NAME_BITS;
+	const struct search s = { name >> TMEM_INDEX_HOME_BITS << unknown,
+				  name & BUCKET_MASK, unknown };
+
+	return find(index, &s, match, arg);
 }
 
 static bool is_any(void *arg, uint32_t ref)

@@ -50,6 +50,8 @@ enum {
 	TMEM_INDEX_TAG_BITS = 21,
 	TMEM_INDEX_MAX_DEPTH = 13,
 	TMEM_SEGMENT_PARTS = 8,
+	TMEM_INDEX_HOME_BITS = 6,
+	TMEM_INDEX_NAME_BITS = 22,
 	TMEM_INDEX_INLINE_DEPTH = 2
 };
 
@@ -88,6 +90,16 @@ static inline uint32_t tmem_index_pos(uint64_t hash)
 			      TMEM_INDEX_TAG_BITS);
 }
 
+/* The part of a hash that tmem_index_find_name() needs. */
+static inline uint32_t tmem_index_name(uint64_t hash)
+{
+	const unsigned left_out = TMEM_INDEX_HOME_BITS + TMEM_INDEX_TAG_BITS -
+				  TMEM_INDEX_NAME_BITS;
+
+	return tmem_index_pos(hash) >> left_out << TMEM_INDEX_HOME_BITS |
+	       (uint32_t)(hash & (TMEM_SEGMENT_BUCKETS - 1));
+}
+
 typedef bool tmem_index_match(void *arg, uint32_t ref);
 
 void tmem_index_init(struct tmem_index *index, tmem_index_hashes *hashes,
@@ -96,6 +108,10 @@ void tmem_index_init(struct tmem_index *index, tmem_index_hashes *hashes,
 /* Where the matching reference is, to be read or overwritten; or NULL. */
 uint32_t *tmem_index_find(const struct tmem_index *index, uint64_t hash,
 			  tmem_index_match *match, void *arg);
+
+/* The same by the name of a hash; more references are put to `match`. */
+uint32_t *tmem_index_find_name(const struct tmem_index *index, uint32_t name,
+			       tmem_index_match *match, void *arg);
 
 /* The bucket where a search for that hash begins, to be prefetched. */
 const void *tmem_index_home(const struct tmem_index *index, uint64_t hash);

@@ -12,6 +12,7 @@
 #include "base/sys.h"
 #include "compact.h"
 #include "cool.h"
+#include "dedup.h"
 #include "learn.h"
 #include "tiering.h"
 
@@ -65,6 +66,20 @@ static bool recompress(struct tmem_store *store, uint64_t now, uint64_t until)
 	return more && (!work->percent || work->left_ns > 0);
 }
 
+/* False: the table of hints has the size that it should have. */
+static bool trim_dedup(struct tmem_store *store, uint64_t until_ns)
+{
+	bool more;
+
+	do {
+		if (!tmem_lock_acquire_unless_closed(&store->control))
+			return false;
+		more = tmem_dedup_trim(store);
+		tmem_lock_release(&store->control);
+	} while (more && tmem_sys_now_ns() < until_ns);
+	return more;
+}
+
 int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
 {
 	uint64_t now = tmem_sys_now_ns(), until = now + budget_ns;
@@ -72,7 +87,8 @@ int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
 
 	if (atomic_exchange(&store->quiet->maintaining, 1))
 		return 0; /* somebody does it */
-	more = tmem_compact(store, until);
+	more = trim_dedup(store, until);
+	more |= tmem_compact(store, until);
 	more |= tmem_tiering_some(store, until, !more);
 	if (!more || tmem_sys_now_ns() < until)
 		more |= recompress(store, tmem_sys_now_ns(), until);

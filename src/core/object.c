@@ -208,6 +208,14 @@ static uint64_t *form_gauge(struct tmem_stats *stats, unsigned form)
 	}
 }
 
+static void gauge(struct tmem_shard *shard, unsigned form, int by)
+{
+	shard->stats.pages += (uint64_t)by;
+	*form_gauge(&shard->stats, form) += (uint64_t)by;
+	atomic_store_explicit(&shard->nr_pages, (uint32_t)shard->stats.pages,
+			      memory_order_relaxed);
+}
+
 static bool is_ephemeral(const struct tmem_store *store,
 			 const struct tmem_slot *slot)
 {
@@ -299,8 +307,7 @@ static void count_page(struct tmem_store *store, struct tmem_shard *shard,
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
 	unsigned size = tmem_arena_size_of(&store->arena, handle);
 
-	shard->stats.pages++;
-	++*form_gauge(&shard->stats, form);
+	gauge(shard, form, 1);
 	shard->stats.slot_bytes += size;
 	charge(store, slot, size);
 	if (form != TMEM_FORM_REF)
@@ -326,8 +333,7 @@ void tmem_object_fill(struct tmem_store *store, struct tmem_shard *shard,
 /* Off the gauges of pages, but not of bytes: a shared slot may stay. */
 static void uncount_page(struct tmem_shard *shard, const struct tmem_slot *slot)
 {
-	shard->stats.pages--;
-	--*form_gauge(&shard->stats, tmem_slot_form(slot));
+	gauge(shard, tmem_slot_form(slot), -1);
 }
 
 /* A slot's data, to be counted out once the slot is gone. */
@@ -343,9 +349,7 @@ static struct data data_of(const struct tmem_store *store, uint32_t handle)
 {
 	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
 	struct data data = {
-		.form = (unsigned)(tmem_slot_word(slot) >>
-				   TMEM_SLOT_FORM_SHIFT) &
-			TMEM_SLOT_FORM_MASK,
+		.form = tmem_slot_form(slot),
 		.length = slot->length,
 		.size = tmem_arena_size_of(&store->arena, handle),
 		.dict = tmem_dicts_of_slot(slot),

@@ -7,6 +7,7 @@
 
 #include "base/sys.h"
 #include "cool.h"
+#include "dedup.h"
 #include "dicts.h"
 #include "evict.h"
 #include "object.h"
@@ -18,19 +19,23 @@
 
 enum {
 	DROP_BATCH = 256,
+	DEDUP_RARELY = 64, /* its table may shrink by a step */
 	/* A store that finds no memory evicts so many pages, so many times. */
 	EVICT_BATCH = 16,
 	EVICT_TRIES = 6,
-	STORE_AGAIN = -1 /* not an answer: room must be made first */
+	/* Not answers: room must be made first; it was there, unchanged. */
+	STORE_AGAIN = -1,
+	STORED_ALREADY = -2
 };
 
 /* What a page became: form 0 if it is refused. */
 struct encoded {
 	unsigned form;
 	unsigned length;
-	bool skipped;  /* known to be hopeless: not compressed */
-	uint32_t dict; /* what it is compressed with, held; 0: none */
-	const char *data;
+	bool skipped;	 /* known to be hopeless: not compressed */
+	uint32_t dict;	 /* what it is compressed with, held; 0: none */
+	uint32_t target; /* of a reference: pinned until it is stored */
+	const void *data;
 };
 
 _Static_assert(TMEM_LZ4_COMPRESS_BYTES + TMEM_DICT_NAME_BYTES +
@@ -38,11 +43,16 @@ _Static_assert(TMEM_LZ4_COMPRESS_BYTES + TMEM_DICT_NAME_BYTES +
 		       TMEM_SCRATCH_PAGES * 4096,
 	       "codec state and output");
 
+static char *output_of(const struct tmem_scratch *scratch)
+{
+	return scratch->memory + TMEM_LZ4_COMPRESS_BYTES;
+}
+
 static unsigned use(struct encoded *ret, const struct tmem_codec *codec,
 		    struct tmem_scratch *scratch, const void *page,
 		    unsigned capacity)
 {
-	char *data = scratch->memory + TMEM_LZ4_COMPRESS_BYTES;
+	char *data = output_of(scratch);
 
 	ret->length =
 		codec->compress(scratch->memory, NULL, page, data, capacity);
@@ -77,34 +87,51 @@ static bool is_ephemeral(const struct tmem_store *store, tmem_pool_id id)
 	return tmem_pool_has(store, tmem_pool_number(id), TMEM_POOL_EPHEMERAL);
 }
 
-/* Compresses a page as far as the policy wants it: see policy.h. */
-static struct encoded encode(struct tmem_store *store, uint32_t pool,
-			     struct tmem_scratch *scratch, const void *page)
+/* A reference to an equal page, if there is one. */
+static bool refer(struct encoded *ret, const struct tmem_client *client,
+		  const struct tmem_key *key, struct tmem_scratch *scratch,
+		  const void *page)
 {
-	bool ephemeral = tmem_pool_has(store, pool, TMEM_POOL_EPHEMERAL);
+	ret->target = tmem_dedup_find(client, key, page, output_of(scratch));
+	if (!ret->target)
+		return false;
+	ret->form = TMEM_FORM_REF;
+	ret->length = sizeof(ret->target);
+	ret->data = &ret->target;
+	return true;
+}
+
+/* Compresses a page as far as the policy wants it: see policy.h. */
+static void encode(struct encoded *ret, const struct tmem_client *client,
+		   const struct tmem_key *key, struct tmem_scratch *scratch,
+		   const void *page)
+{
+	struct tmem_store *store = client->store;
+	bool ephemeral = tmem_pool_has(store, key->pool, TMEM_POOL_EPHEMERAL);
 	uint64_t held = ephemeral ? 0 : tmem_account_held(&store->account);
 	uint64_t limit = tmem_account_limit(&store->account);
 	unsigned max = tmem_policy_max_length(held, limit);
-	struct encoded e = { 0 };
 	uint64_t sample;
 
-	if (use(&e, &tmem_codec_same, scratch, page, max))
-		return e;
+	if (use(ret, &tmem_codec_same, scratch, page, max))
+		return;
+	if (store->dedup.on && !ephemeral &&
+	    refer(ret, client, key, scratch, page))
+		return;
 	sample = tmem_policy_sample(page);
-	e.dict = tmem_dicts_use(store, pool, TMEM_DICT_LZ4);
-	if (e.dict) /* by that one it may not be hopeless */
-		sample = tmem_hash_more(sample, e.dict);
-	e.skipped = tmem_policy_is_hopeless(&store->policy, sample, max);
-	if (!e.skipped) {
-		if (e.dict ? use_dict(&e, tmem_dicts_get(store, e.dict),
-				      scratch, page, max)
-			   : use(&e, &tmem_codec_lz4, scratch, page, max))
-			return e;
+	ret->dict = tmem_dicts_use(store, key->pool, TMEM_DICT_LZ4);
+	if (ret->dict) /* by that one it may not be hopeless */
+		sample = tmem_hash_more(sample, ret->dict);
+	ret->skipped = tmem_policy_is_hopeless(&store->policy, sample, max);
+	if (!ret->skipped) {
+		if (ret->dict ? use_dict(ret, tmem_dicts_get(store, ret->dict),
+					 scratch, page, max)
+			      : use(ret, &tmem_codec_lz4, scratch, page, max))
+			return;
 		tmem_policy_remember(&store->policy, sample, max);
 	}
 	if (!store->no_raw && tmem_policy_takes_raw(held, limit))
-		use(&e, &tmem_codec_raw, scratch, page, TMEM_PAGE_SIZE);
-	return e;
+		use(ret, &tmem_codec_raw, scratch, page, TMEM_PAGE_SIZE);
 }
 
 /* No memory for the new page, so the old one goes: never an older page. */
@@ -168,6 +195,18 @@ static bool add_locked(struct tmem_store *store, const struct tmem_key *key,
 	return true;
 }
 
+/* The page is the pinned one, or refers to it already. */
+static bool is_same(const struct tmem_store *store, uint32_t handle,
+		    uint32_t target)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	uint32_t data = handle;
+
+	if (tmem_slot_form(slot) == TMEM_FORM_REF)
+		memcpy(&data, slot->data, sizeof(data));
+	return data == target;
+}
+
 /* `last`: no room can be made any more, so this is the answer. */
 static int store_locked(const struct tmem_client *client, tmem_pool_id id,
 			const struct tmem_key *key, const struct encoded *e,
@@ -190,6 +229,12 @@ static int store_locked(const struct tmem_client *client, tmem_pool_id id,
 		return last ? refuse_locked(store, key, &stats->refused_limit)
 			    : STORE_AGAIN;
 	entry = tmem_object_find_page(store, key);
+	if (entry && e->target && is_same(store, *entry, e->target)) {
+		stats->stores_same++;
+		stats->stores_replaced++;
+		stats->stores++;
+		return STORED_ALREADY;
+	}
 	if (entry && !replace_locked(store, key->shard, entry, e)) {
 		if (!last)
 			return STORE_AGAIN;
@@ -202,6 +247,7 @@ static int store_locked(const struct tmem_client *client, tmem_pool_id id,
 		return last ? refuse_locked(store, key, &stats->refused_full)
 			    : STORE_AGAIN;
 	note_client(client, key);
+	stats->dedup_stores += e->target != 0;
 	stats->stores++;
 	return 0;
 }
@@ -212,13 +258,13 @@ int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 	struct tmem_store *store = client->store;
 	struct tmem_key key = tmem_key_of(store, tmem_pool_number(id),
 					  &io->object, io->index);
+	struct encoded e = { 0 };
 	unsigned tries = 0;
-	struct encoded e;
 	bool last;
 	int r;
 
 	__builtin_prefetch(&key.shard->lock, 1);
-	e = encode(store, key.pool, scratch, io->page);
+	encode(&e, client, &key, scratch, io->page);
 	do {
 		last = tries++ == EVICT_TRIES ||
 		       !atomic_load_explicit(&store->ephemeral_pages,
@@ -227,6 +273,8 @@ int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 		if (tries > 2) /* it may be metadata that it lacks */
 			tmem_arena_trim(&store->arena);
 		r = store_locked(client, id, &key, &e, last);
+		if (e.target && r != 0 && r != STORE_AGAIN)
+			tmem_object_unshare(store, key.shard, e.target);
 		tmem_lock_release(&key.shard->lock);
 		if (r == STORE_AGAIN)
 			tmem_evict(store, EVICT_BATCH);
@@ -234,7 +282,7 @@ int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
 	} while (r == STORE_AGAIN);
 	if (e.dict)
 		tmem_dicts_release(store, e.dict);
-	return r;
+	return r == STORED_ALREADY ? 0 : r;
 }
 
 /*
@@ -460,6 +508,8 @@ int tmem_page_invalidate(const struct tmem_client *client, tmem_pool_id id,
 		entry = tmem_object_find_page(store, &key);
 	if (entry)
 		tmem_object_drop_page(store, key.shard, *entry);
+	if (entry && stats->invalidates % DEDUP_RARELY == 0)
+		tmem_dedup_trim(store);
 	stats->invalidates += entry != NULL;
 	stats->invalidate_misses += entry == NULL;
 	tmem_lock_release(&key.shard->lock);
@@ -493,6 +543,7 @@ static uint64_t invalidate_in_shard(const struct tmem_client *client,
 					     left < DROP_BATCH ? (uint32_t)left
 							       : DROP_BATCH);
 			shard->stats.object_pages += n;
+			tmem_dedup_trim(store);
 		}
 		tmem_lock_release(&shard->lock);
 		dropped += n;

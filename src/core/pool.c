@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cool.h"
+#include "dedup.h"
 #include "dicts.h"
 #include "durable.h"
 #include "object.h"
@@ -92,6 +93,7 @@ static void drop_all(struct tmem_store *store, uint32_t pool, int client)
 		do {
 			tmem_lock_acquire(&shard->lock);
 			more = drop_some_locked(store, shard, pool, client);
+			tmem_dedup_trim(store);
 			tmem_lock_release(&shard->lock);
 		} while (more);
 	}

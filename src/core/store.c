@@ -7,6 +7,7 @@
 #include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
+#include "dedup.h"
 #include "evict.h"
 #include "learn.h"
 #include "near.h"
@@ -207,6 +208,7 @@ static void set_options(struct tmem_store *store,
 	store->no_raw = options->no_raw != 0;
 	store->cool_after_ns = options->cool_after_ns;
 	store->marks_cold = options->cool_after_ns != 0;
+	tmem_dedup_init(store, !options->no_dedup);
 	store->dict_every_ns = options->dict_every_ns;
 	store->work.percent = options->maintain_percent;
 	if (options->cool_after_ns || options->dict_every_ns)
@@ -307,6 +309,8 @@ int tmem_store_set_limit(struct tmem_store *store, uint64_t limit_bytes)
 	if (tmem_lock_acquire_unless_closed(&store->control)) {
 		tmem_arena_trim(&store->arena);
 		tmem_evict_to_limit(store);
+		while (tmem_dedup_trim(store))
+			;
 		tmem_meta_trim(&store->meta);
 		tmem_lock_release(&store->control);
 	}

@@ -139,7 +139,8 @@ static int open_store(struct tmem_pager *pager)
 	/* A page as it is frees nothing here; the swap file takes it. */
 	struct tmem_store_options so = { .limit_bytes = atomic_load(
 						 &pager->tree->limit_bytes),
-					 .no_raw = 1 };
+					 .no_raw = 1,
+					 .no_dedup = 1 };
 	struct tmem_frontswap_options fo = { 0 };
 	struct tmem_swapdev device = { 0 };
 	int r;

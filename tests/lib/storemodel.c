@@ -20,6 +20,7 @@ enum {
 	OBJECTS = 6,
 	INDEXES = 40,
 	MAX_VECTOR = 8,
+	RECENT = 200, /* pages */
 	VECTOR_BYTES = MAX_VECTOR * 4096
 };
 
@@ -209,6 +210,9 @@ static void store_step(struct storemodel *m, struct pool *pool)
 		tags[i] = ++m->next_tag;
 		if (draw(m, 4) == 0)
 			tags[i] = 1 + draw(m, (uint32_t)m->next_tag);
+		/* Or one that probably is there. */
+		else if (m->next_tag > RECENT && draw(m, 4) == 0)
+			tags[i] = m->next_tag - draw(m, RECENT);
 		storemodel_fill(io[i].page, tags[i]);
 	}
 	CHECK_EQ(be.ops->store(be.self, pool->id, io, nr), 0);

@@ -7,7 +7,8 @@
  *	store_stress tier ROUNDS [SEED]
  *
  * Every worker has objects of its own, whose pages it knows exactly, and all
- * share some others, whose pages say which key they belong to.  Meanwhile one
+ * share some others, whose pages say which key they belong to, but for those
+ * that many keys have: these are stored once.  Meanwhile one
  * thread creates, clones and destroys pools, changes the limit, reads the
  * statistics, joins and leaves the ephemeral pool that all use as a cache,
  * checks the invariants and does what a fork does to a store.  With a tier,
@@ -55,9 +56,14 @@ struct worker {
 	uint64_t tags[KEYS]; /* 0: not there */
 };
 
-/* A page that says what it is: key, version, and words made of the two. */
+/*
+ * A page that says what it is: key, version, and words made of the two.  Odd
+ * versions are the same page whatever the key.
+ */
 static void fill(void *page, uint64_t key, uint64_t version)
 {
+	if (version % 2)
+		key = 0;
 	struct rng rng = { key * 1000003 + version };
 	uint64_t *w = page, random = rng_below(&rng, PAGE / 8);
 	unsigned i;
@@ -74,6 +80,14 @@ static void check_page(const void *page, uint64_t key, uint64_t version)
 
 	fill(want, key, version);
 	CHECK(memcmp(page, want, PAGE) == 0);
+}
+
+/* One in two is of a few that many keys have. */
+static uint64_t draw_version(struct rng *rng)
+{
+	if (rng_below(rng, 2))
+		return 1 + 2 * rng_below(rng, 32);
+	return 2 + 2 * rng_below(rng, 1u << 30);
 }
 
 static uint64_t version_of(const void *page)
@@ -108,7 +122,7 @@ static void own_key(struct worker *w, char *page)
 	case 1:
 	case 2:
 	case 3: {
-		uint64_t version = 1 + rng_below(&w->rng, 1u << 30);
+		uint64_t version = draw_version(&w->rng);
 
 		fill(page, name, version);
 		backend.ops->store(backend.self, pool, &io, 1);
@@ -163,7 +177,7 @@ static void shared_key(struct worker *w, char *page)
 	case 5:
 	case 6:
 	case 7:
-		fill(page, name, rng_below(&w->rng, 1u << 30));
+		fill(page, name, draw_version(&w->rng));
 		backend.ops->store(backend.self, pool, &io, 1);
 		CHECK(io.result == 0 || io.result == TMEM_REFUSED);
 		break;
@@ -190,7 +204,7 @@ static void cached_key(struct worker *w, char *page)
 		return;
 	}
 	CHECK_EQ(io.result, TMEM_MISS);
-	fill(page, name, rng_below(&w->rng, 1u << 30));
+	fill(page, name, draw_version(&w->rng));
 	be.ops->store(be.self, cache, &io, 1);
 	CHECK(io.result == 0 || io.result == TMEM_REFUSED ||
 	      io.result == -ENOENT);
