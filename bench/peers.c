@@ -447,8 +447,12 @@ static void start(struct bench *b)
 	struct tmem_store_options options = { 0 };
 
 	b->buffer = bench_map((size_t)DEPTH * PAGE);
-	/* Never near full: the policy for that is not what is measured. */
+	/*
+	 * Never near full: the policy for that is not what is measured.  Nor is
+	 * it how fast a page is that is there already.
+	 */
 	options.limit_bytes = (uint64_t)b->corpus.nr * PAGE * 4 + (64u << 20);
+	options.no_dedup = 1;
 	if (tmem_store_open(&options, &b->store) < 0)
 		bench_die("tmem_store_open");
 	b->backend = tmem_store_backend(b->store);

@@ -444,8 +444,12 @@ static void open_all(struct bench *b, const char *device)
 		if (r)
 			bench_die("io_uring");
 	}
-	/* Never near full: the policy for that is not what is measured. */
+	/*
+	 * Never near full: the policy for that is not what is measured.  Nor is
+	 * it how fast a page is that is there already.
+	 */
 	options.limit_bytes = (uint64_t)b->corpus.nr * PAGE * 4 + (64u << 20);
+	options.no_dedup = 1;
 	if (tmem_store_open(&options, &b->store) < 0)
 		bench_die("tmem_store_open");
 	b->backend = tmem_store_backend(b->store);
