@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/keeper.h"
 #include "cli/size.h"
+#include "cli/stall.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -148,6 +149,40 @@ static void text_faults(const struct report *r, FILE *out)
 	     seconds(get(&c->stall_ns)), (double)get(&c->stall_max_ns) / 1e6);
 }
 
+static double percentile_us(const struct tmem_tree_counters *c,
+			    unsigned per_mille)
+{
+	return (double)tmem_stall_percentile_ns(c, per_mille) / 1e3;
+}
+
+/* A row for each bucket from the first that is not empty to the last. */
+static void text_stalls(const struct report *r, FILE *out)
+{
+	static const char bar[] = "##############################";
+	const struct tmem_tree_counters *c = &r->totals.counters;
+	uint64_t all = tmem_stall_count(c), seen = 0, n;
+	double percent;
+	unsigned i;
+	int width;
+
+	if (!all)
+		return;
+	line(out, "", "p50 %.1f us, p99 %.1f us, p99.9 %.1f us",
+	     percentile_us(c, 500), percentile_us(c, 990),
+	     percentile_us(c, 999));
+	for (i = 0; i < TMEM_STALL_BUCKETS && seen < all; i++) {
+		n = get(&c->stall_buckets[i]);
+		seen += n;
+		if (!seen)
+			continue;
+		percent = 100.0 * (double)n / (double)all;
+		width = (int)(percent * 0.3 + 0.5);
+		line(out, "", "from %10.3f us %6.2f %%%s%.*s",
+		     (double)tmem_stall_floor_ns(i) / 1e3, percent,
+		     width ? " " : "", width, bar);
+	}
+}
+
 static void text_outside(const struct report *r, FILE *out)
 {
 	const struct tmem_keeper *k = r->k;
@@ -173,6 +208,7 @@ static char *make_text(const struct report *r)
 	text_end(r, out);
 	text_memory(r, out);
 	text_faults(r, out);
+	text_stalls(r, out);
 	text_outside(r, out);
 	fclose(out);
 	return text;
@@ -206,6 +242,31 @@ static json_t *json_counters(const struct report *r)
 #define COUNTER(name, unit, text) set_integer(o, #name, get(&c->name));
 #include "wire/counters.def"
 #undef COUNTER
+	return o;
+}
+
+/* Empty buckets are left out. */
+static json_t *json_stalls(const struct report *r)
+{
+	const struct tmem_tree_counters *c = &r->totals.counters;
+	json_t *o = json_object(), *list = json_array(), *row;
+	uint64_t n;
+	unsigned i;
+
+	set_integer(o, "faults", tmem_stall_count(c));
+	set_integer(o, "p50_ns", tmem_stall_percentile_ns(c, 500));
+	set_integer(o, "p99_ns", tmem_stall_percentile_ns(c, 990));
+	set_integer(o, "p999_ns", tmem_stall_percentile_ns(c, 999));
+	for (i = 0; i < TMEM_STALL_BUCKETS; i++) {
+		n = get(&c->stall_buckets[i]);
+		if (!n)
+			continue;
+		row = json_object();
+		set_integer(row, "from_ns", tmem_stall_floor_ns(i));
+		set_integer(row, "faults", n);
+		json_array_append_new(list, row);
+	}
+	json_object_set_new(o, "histogram", list);
 	return o;
 }
 
@@ -267,6 +328,7 @@ static char *make_json(const struct report *r)
 	set_integer(o, "swapped_pages", t->peak_swapped_pages);
 	set_integer(o, "swap_max_pages", r->k->swap.max_pages);
 	json_object_set_new(o, "counters", json_counters(r));
+	json_object_set_new(o, "stall", json_stalls(r));
 	set_integer(o, "shared_bytes", t->peak_shared_bytes);
 	set_integer(o, "unpageable_bytes", t->peak_unpageable_bytes);
 	set_integer(o, "programs_paged", t->nr_paged);

@@ -121,6 +121,7 @@ static void add_counters(struct tmem_tree_counters *sum,
 			 const struct tmem_tree_counters *c)
 {
 	uint64_t max = get(&sum->stall_max_ns);
+	int i;
 
 	if (max < get(&c->stall_max_ns))
 		max = get(&c->stall_max_ns);
@@ -130,6 +131,10 @@ static void add_counters(struct tmem_tree_counters *sum,
 #include "wire/counters.def"
 #undef COUNTER
 	atomic_store_explicit(&sum->stall_max_ns, max, memory_order_relaxed);
+	for (i = 0; i < TMEM_STALL_BUCKETS; i++)
+		atomic_fetch_add_explicit(&sum->stall_buckets[i],
+					  get(&c->stall_buckets[i]),
+					  memory_order_relaxed);
 }
 
 static void raise_to(uint64_t *peak, uint64_t value)

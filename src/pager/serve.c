@@ -322,6 +322,8 @@ static void note_stall(struct tmem_handler *me, uint64_t start)
 	struct tmem_tree_counters *c = &me->pager->slot->counters;
 
 	atomic_fetch_add_explicit(&c->stall_ns, ns, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->stall_buckets[tmem_stall_bucket(ns)], 1,
+				  memory_order_relaxed);
 	if (ns > atomic_load_explicit(&c->stall_max_ns, memory_order_relaxed))
 		atomic_store_explicit(&c->stall_max_ns, ns,
 				      memory_order_relaxed);

@@ -56,7 +56,9 @@
 enum {
 	TMEM_TREE_SLOTS = 512,
 	TMEM_TREE_COMM = 16,
-	TMEM_TREE_NO_SLOT = -1
+	TMEM_TREE_NO_SLOT = -1,
+	TMEM_STALL_BUCKETS = 32,
+	TMEM_STALL_FIRST_LOG2 = 7 /* the first bucket ends below 2^7 ns */
 };
 
 enum tmem_tree_state {
@@ -76,7 +78,23 @@ struct tmem_tree_counters {
 #define COUNTER(name, unit, text) _Atomic uint64_t name;
 #include "counters.def"
 #undef COUNTER
+	/* Faults by how long they waited: tmem_stall_bucket(). */
+	_Atomic uint64_t stall_buckets[TMEM_STALL_BUCKETS];
 };
+
+/*
+ * Bucket 0 is for less than 2^7 ns, bucket i for 2^(i+6) ns to less than
+ * 2^(i+7), the last for all that is longer (from 2.3 minutes on).
+ */
+static inline unsigned tmem_stall_bucket(uint64_t ns)
+{
+	unsigned bits = 64u - (unsigned)__builtin_clzll(ns | 1);
+
+	if (bits <= TMEM_STALL_FIRST_LOG2)
+		return 0;
+	bits -= TMEM_STALL_FIRST_LOG2;
+	return bits < TMEM_STALL_BUCKETS ? bits : TMEM_STALL_BUCKETS - 1;
+}
 
 struct tmem_tree_slot {
 	_Atomic uint32_t state;

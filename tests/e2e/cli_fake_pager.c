@@ -11,6 +11,7 @@
  *   grant=BYTES     take from avail; all=1 takes all that is there
  *   usage=BYTES, want=BYTES, stored=PAGES, shared=BYTES
  *   count=NAME:N    add to a counter
+ *   waited=NS:N     so many faults that waited so long
  *   uffd            make a userfaultfd, have the keeper prepare it
  *   obey            wait for a target, give back down to it
  *   wait-avail=N    until so much is there
@@ -245,6 +246,14 @@ static void count(const char *what)
 		if (!strncmp(what, list[i].name, (size_t)(colon - what)) &&
 		    strlen(list[i].name) == (size_t)(colon - what))
 			atomic_fetch_add(list[i].value, n);
+}
+
+static void waited(const char *what)
+{
+	uint64_t ns = strtoull(what, NULL, 10);
+
+	atomic_fetch_add(&slot->counters.stall_buckets[tmem_stall_bucket(ns)],
+			 strtoull(strchr(what, ':') + 1, NULL, 10));
 }
 
 static void uffd(void)
@@ -530,6 +539,8 @@ static bool do_tree(const char *verb, char *value)
 		atomic_store(&slot->state, TMEM_SLOT_DEAD);
 	else if (!strcmp(verb, "count"))
 		count(value);
+	else if (!strcmp(verb, "waited"))
+		waited(value);
 	else if (!strcmp(verb, "uffd"))
 		uffd();
 	else if (!strcmp(verb, "obey"))

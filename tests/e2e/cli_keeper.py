@@ -44,6 +44,25 @@ class Slots(Case):
         self.assertEqual(r["counters"]["stall_max_ns"], 90)
         self.assertEqual(r["programs_paged"], 3)
 
+    def test_waits_of_all_processes_are_in_the_histogram(self):
+        verbs = ("hello", "live", "waited=1000:60", "waited=5000:30",
+                 "count=stall_max_ns:3000000", "fork", "hello", "live",
+                 "waited=3000000:1", "waited=1:9", "dead", "end", "reap")
+        r = self.report(*verbs)["stall"]
+        self.assertEqual(r["faults"], 100)
+        self.assertEqual(r["histogram"],
+                         [{"from_ns": 0, "faults": 9},
+                          {"from_ns": 512, "faults": 60},
+                          {"from_ns": 4096, "faults": 30},
+                          {"from_ns": 2097152, "faults": 1}])
+        self.assertTrue(512 <= r["p50_ns"] < 1024, r)
+        self.assertTrue(4096 <= r["p99_ns"] <= 8192, r)
+        self.assertTrue(2097152 <= r["p999_ns"] <= 3000000, r)
+        err = self.run_fake(*verbs, options=("-m", "64M", "--report",
+                                             "text"))[2]
+        self.assertRegex(err, r"p50 0\.\d us, p99 \d\.\d us, p99\.9 3")
+        self.assertRegex(err, r"from +0\.512 us +60\.00 % #{18}\n")
+
     def test_the_grant_of_a_dead_process_comes_back(self):
         self.report("hello", "live", "fork", "hello", "live", "all=1",
                     "raise=9", "end", "reap",
