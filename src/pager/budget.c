@@ -379,6 +379,9 @@ static void limit_store(struct tmem_pager *pager, int64_t grant)
 		bytes = atomic_load(&pager->tree->limit_bytes);
 	if (bytes < TMEM_STORE_MIN_BYTES)
 		bytes = TMEM_STORE_MIN_BYTES;
+	/* -m was raised a lot; then the less needs to be stored. */
+	if (bytes > pager->store_max_bytes)
+		bytes = pager->store_max_bytes;
 	if (!atomic_load(&pager->fork_mode))
 		tmem_store_set_limit(pager->store, bytes);
 }
@@ -408,12 +411,23 @@ static bool nothing_new(struct tmem_pager *pager)
 	return false;
 }
 
+/* Half: the next look must come while there is still room. */
+static uint64_t tick_for(const struct tmem_pager *pager, int64_t usage)
+{
+	int64_t avail = atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
+
+	return next_tick(pager, (grant_pages(pager) + avail - usage) / 2);
+}
+
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
-	int64_t usage, grant, avail;
+	int64_t usage, grant;
+	uint64_t ns;
 
-	if (nothing_new(pager))
-		return TICK_IDLE_NS;
+	if (nothing_new(pager)) {
+		ns = tick_for(pager, tmem_budget_usage_pages(pager));
+		return ns > TICK_IDLE_NS ? ns : TICK_IDLE_NS;
+	}
 	tmem_clock_adjust(pager);
 	read_usage(pager);
 	usage = tmem_budget_usage_pages(pager);
@@ -429,9 +443,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 		tmem_link_swap_full(pager);
 	}
 	tmem_budget_report(pager);
-	avail = atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
-	/* Half: the next look must come while there is still room. */
-	return next_tick(pager, (grant + avail - usage) / 2);
+	return tick_for(pager, usage);
 }
 
 void tmem_budget_report(struct tmem_pager *pager)

@@ -152,6 +152,7 @@ struct tmem_pager {
 	struct tmem_table table;
 	struct tmem_frames frames;
 	struct tmem_store *store;
+	uint64_t store_max_bytes; /* the largest limit that it can have */
 	struct tmem_frontswap *frontswap;
 	struct tmem_swapfile *swapfile;
 	uint64_t *offsets_used; /* bitmap of frontswap offsets in use */

@@ -134,6 +134,19 @@ static int open_files(struct tmem_pager *pager)
 	return 0;
 }
 
+/*
+ * Room for -m to be raised; but from 4 GiB on the store has more shards, which
+ * take memory.
+ */
+static uint64_t store_max_bytes(uint64_t limit_bytes)
+{
+	const uint64_t many = 4ull << 30;
+
+	if (limit_bytes >= many)
+		return limit_bytes;
+	return limit_bytes < many / 4 ? 4 * limit_bytes : many - 1;
+}
+
 static int open_store(struct tmem_pager *pager)
 {
 	/* A page as it is frees nothing here; the swap file takes it. */
@@ -145,7 +158,8 @@ static int open_store(struct tmem_pager *pager)
 	struct tmem_swapdev device = { 0 };
 	int r;
 
-	so.max_limit_bytes = so.limit_bytes;
+	pager->store_max_bytes = store_max_bytes(so.limit_bytes);
+	so.max_limit_bytes = pager->store_max_bytes;
 	r = tmem_offsets_init(pager);
 	if (r < 0)
 		return r;
