@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bash completion for tmem(1)
 
+_tmem_amounts='256M 512M 1G 2G 4G 50% auto'
+
 # Completes the program's own command line once its name is there.
 _tmem_run() {
 	local cur=$1 prev=$2 i word
@@ -12,7 +14,8 @@ _tmem_run() {
 			break
 			;;
 		-m | --memory | --swap-dir | --swap-max | --on-full | \
-			--max-stall | --report | --report-file)
+			--max-stall | --report | --report-file | --stats | \
+			--interval)
 			((i++))
 			;;
 		-*) ;;
@@ -33,7 +36,7 @@ _tmem_run() {
 	--swap-dir)
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	--report-file)
+	--report-file | --stats)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
 	--on-full)
@@ -42,8 +45,14 @@ _tmem_run() {
 	--report)
 		mapfile -t COMPREPLY < <(compgen -W 'text json none' -- "$cur")
 		;;
-	-m | --memory | --swap-max)
+	-m | --memory)
+		mapfile -t COMPREPLY < <(compgen -W "$_tmem_amounts" -- "$cur")
+		;;
+	--swap-max)
 		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		;;
+	--interval)
+		mapfile -t COMPREPLY < <(compgen -W '500ms 1s 10s' -- "$cur")
 		;;
 	--max-stall)
 		mapfile -t COMPREPLY < <(compgen -W '60/30 80/60' -- "$cur")
@@ -52,7 +61,8 @@ _tmem_run() {
 		if [[ $cur == -* ]]; then
 			mapfile -t COMPREPLY < <(compgen -W '-m --memory
 				--swap-dir --swap-max --on-full --max-stall
-				--report --report-file --exec --help --' -- "$cur")
+				--report --report-file --stats --interval
+				--exec --help --' -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
 		fi
@@ -109,12 +119,42 @@ _tmem_estimate() {
 	esac
 }
 
+_tmem_set() {
+	local cur=$1 prev=$2
+	case $prev in
+	-m | --memory)
+		mapfile -t COMPREPLY < <(compgen -W "$_tmem_amounts" -- "$cur")
+		;;
+	*)
+		if [[ $cur == -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W '-m --memory --help' \
+				-- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -W "$(_tmem_pids)" -- "$cur")
+		fi
+		;;
+	esac
+}
+
+_tmem_top() {
+	local cur=$1 prev=$2
+	case $prev in
+	--interval)
+		mapfile -t COMPREPLY < <(compgen -W '500ms 1s 10s' -- "$cur")
+		;;
+	*)
+		mapfile -t COMPREPLY < <(compgen -W '--once --interval --json
+			--help' -- "$cur")
+		;;
+	esac
+}
+
 _tmem() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		mapfile -t COMPREPLY < <(compgen -W \
-			'run doctor estimate bench help --help --version' -- "$cur")
+			'run top set doctor estimate bench help --help --version' -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -134,8 +174,15 @@ _tmem() {
 	estimate)
 		_tmem_estimate "$cur" "$prev"
 		;;
+	set)
+		_tmem_set "$cur" "$prev"
+		;;
+	top)
+		_tmem_top "$cur" "$prev"
+		;;
 	help)
-		mapfile -t COMPREPLY < <(compgen -W 'run doctor estimate bench' -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W 'run top set doctor estimate
+			bench' -- "$cur")
 		;;
 	esac
 }

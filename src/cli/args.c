@@ -38,6 +38,16 @@ int tmem_args_number(const char *option, const char *text, uint64_t min,
 			     option, text, min, max);
 }
 
+int tmem_args_interval(const char *option, const char *text, uint64_t *ret_ns)
+{
+	if (tmem_interval_parse(text, ret_ns) == 0)
+		return 0;
+	return tmem_cli_fail(TMEM_EXIT_FAIL,
+			     "%s %s: not a time that can be; write for "
+			     "example 1s or 500ms (0.1 s to 3600 s)",
+			     option, text);
+}
+
 int tmem_args_fail(const char *command, int c, char **argv)
 {
 	const char *where = argv[optind - 1];

@@ -17,6 +17,8 @@ int tmem_args_size(const char *option, const char *text, uint64_t *ret_bytes);
 /* From min to max. */
 int tmem_args_number(const char *option, const char *text, uint64_t min,
 		     uint64_t max, uint64_t *ret_value);
+/* See tmem_interval_parse(). */
+int tmem_args_interval(const char *option, const char *text, uint64_t *ret_ns);
 /*
  * After getopt_long returned '?' or ':' for "tmem <command>"; opterr must be
  * 0 and the letters begin with a colon (after a plus).

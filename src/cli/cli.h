@@ -24,5 +24,7 @@ int tmem_run_main(int argc, char **argv);
 int tmem_doctor_main(int argc, char **argv);
 int tmem_bench_main(int argc, char **argv);
 int tmem_estimate_main(int argc, char **argv);
+int tmem_set_main(int argc, char **argv);
+int tmem_top_main(int argc, char **argv);
 
 #endif

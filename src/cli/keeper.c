@@ -69,6 +69,21 @@ int tmem_keeper_watch(struct tmem_keeper *k, int fd,
 	return epoll_ctl(k->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
 }
 
+pid_t tmem_keeper_fork_writer(int fd)
+{
+	pid_t pid = fork();
+
+	/*
+	 * It may take long: its copies of our descriptors would keep what we
+	 * close open, for those at the other ends and for our epoll.
+	 */
+	if (pid == 0) {
+		dup2(fd, STDOUT_FILENO);
+		close_range(STDERR_FILENO + 1, ~0u, 0);
+	}
+	return pid;
+}
+
 void tmem_keeper_say(struct tmem_keeper *k, const char *format, ...)
 {
 	char text[512];
@@ -79,7 +94,7 @@ void tmem_keeper_say(struct tmem_keeper *k, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	pid = fork();
+	pid = tmem_keeper_fork_writer(STDERR_FILENO);
 	if (pid == 0) {
 		tmem_cli_warn("%s", text);
 		_exit(0);
@@ -111,6 +126,8 @@ static int open_budget(struct tmem_keeper *k)
 	k->tree->version = TMEM_TREE_VERSION;
 	k->tree->nr_slots = TMEM_TREE_SLOTS;
 	k->tree->on_full = k->options->on_full;
+	k->memory = k->options->memory;
+	k->asked_bytes = k->options->limit_bytes;
 	atomic_store(&k->tree->limit_bytes, k->options->limit_bytes);
 	atomic_store(&k->tree->avail_bytes, (int64_t)k->options->limit_bytes);
 	tmem_slots_init(k);
@@ -125,10 +142,10 @@ static int open_socket(struct tmem_keeper *k)
 
 	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
 		return -EIO;
-	strcpy(k->tree_name, "tmem-");
-	for (i = 0; i < sizeof(bytes); i++)
-		sprintf(k->tree_name + 5 + 2 * i, "%02x", bytes[i]);
+	strcpy(k->tree_name, TMEM_TREE_PREFIX);
 	len = strlen(k->tree_name);
+	for (i = 0; i < sizeof(bytes); i++, len += 2)
+		sprintf(k->tree_name + len, "%02x", bytes[i]);
 	memcpy(address.sun_path + 1, k->tree_name, len);
 	k->listen_fd = socket(AF_UNIX,
 			      SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -145,6 +162,7 @@ int tmem_keeper_open(struct tmem_keeper *k)
 {
 	int r;
 
+	k->root = "";
 	k->uid = geteuid();
 	k->main_pid_fd = k->signal_fd = k->front_fd = -1;
 	k->device_fd = tmem_probe_open_device();
@@ -329,6 +347,10 @@ static void reap_children(struct tmem_keeper *k)
 			tmem_limits_resume(k);
 		if (WIFSTOPPED(status) || WIFCONTINUED(status))
 			continue;
+		if (pid == k->stats_pid) {
+			k->stats_pid = 0;
+			continue;
+		}
 		/* Pagers count their CPU time themselves. */
 		if (!is_pager(k, pid))
 			k->cpu_ns +=
@@ -350,8 +372,8 @@ static void weigh(struct tmem_keeper *k)
 
 	if (k->front_fd >= 0)
 		bytes += tmem_proc_memory_bytes(k->front_pid);
-	if (bytes > k->options->limit_bytes / 2)
-		bytes = k->options->limit_bytes / 2;
+	if (bytes > k->asked_bytes / 2)
+		bytes = k->asked_bytes / 2;
 	atomic_store(&k->tree->keeper_bytes, bytes);
 	atomic_fetch_sub(&k->tree->avail_bytes, (int64_t)bytes - (int64_t)old);
 }
@@ -389,6 +411,7 @@ static void let_front_go(struct tmem_keeper *k, unsigned nr_living)
 
 	k->told = true;
 	k->others_lived = nr_living != 0;
+	tmem_stats_last(k, k->others_lived);
 	if (pid <= 0)
 		say_the_end(k, nr_living);
 	if (pid == 0)
@@ -418,6 +441,8 @@ static void check_end(struct tmem_keeper *k, uint64_t now)
 	/* Whole now, where somebody has lived on. */
 	if (k->report_fd >= 0 && k->others_lived)
 		tmem_report_write(k, 0);
+	if (k->others_lived)
+		tmem_stats_last(k, false);
 	k->done = true;
 }
 
@@ -456,6 +481,8 @@ static void tick(struct tmem_keeper *k, uint64_t now)
 	k->last_activity = sum;
 	tmem_slots_sweep(k);
 	tmem_slots_sample(k);
+	tmem_follow_tick(k, now);
+	tmem_stats_tick(k, now);
 	waiting = tmem_share_update(k, now - k->last_tick_ns);
 	busy |= tmem_limits_tick(k, now);
 	if (now >= k->next_weigh_ns) {
@@ -471,6 +498,11 @@ static void tick(struct tmem_keeper *k, uint64_t now)
 							     : IDLE_TICK_NS);
 	if (k->next_tick_ns > k->next_scan_ns && !k->told)
 		k->next_tick_ns = k->next_scan_ns;
+	if (k->stats_fd >= 0 && k->next_tick_ns > k->next_stats_ns)
+		k->next_tick_ns = k->next_stats_ns;
+	if (k->memory.kind == TMEM_AMOUNT_AUTO &&
+	    k->next_tick_ns > k->next_follow_ns)
+		k->next_tick_ns = k->next_follow_ns;
 }
 
 static void dispatch(struct tmem_keeper *k, const struct epoll_event *e)
@@ -554,6 +586,7 @@ void tmem_keeper_main(struct tmem_keeper *k, int front_fd, pid_t main_pid,
 	weigh(k);
 	k->start_ns = k->stall_step_ns = tmem_keeper_now_ns();
 	k->next_weigh_ns = k->next_scan_ns = k->start_ns + SCAN_NS;
+	k->next_stats_ns = k->start_ns + k->options->stats_ns;
 	k->last_tick_ns = k->next_tick_ns = k->start_ns;
 	if (main_pid) {
 		k->main_pid = main_pid;

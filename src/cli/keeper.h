@@ -5,11 +5,14 @@
  *
  *   keeper.c   starts the program, the event loop, the end
  *   serve.c    connections: who may, HELLO, descriptors, userfaultfds
+ *   control.c  tmem top and tmem set
  *   slots.c    slot life: claim, watch, reap; the tree's totals
  *   share.c    how much of the budget each process should have
  *   limits.c   --on-full, --max-stall, memory cgroups
+ *   follow.c   a budget that changes: tmem set, -m auto
  *   outside.c  processes of the tree that are not paged
  *   report.c   the report
+ *   stats.c    --stats
  *
  * K1  A slot with `conn` has state CLAIMED, LIVE or DEAD; its connection
  *     points back at it.
@@ -101,7 +104,11 @@ struct tmem_keeper {
 	const struct tmem_run_options *options;
 	struct tmem_swap swap;
 	const char *pager_path;
+	const char *root; /* of the file system: "", or a test's */
 	char tree_name[64];
+	struct tmem_amount memory; /* -m, as asked for last */
+	uint64_t asked_bytes;	   /* what that is now */
+	uint64_t next_follow_ns;
 
 	struct tmem_tree *tree;
 	int budget_fd;
@@ -112,6 +119,7 @@ struct tmem_keeper {
 	int signal_fd;
 	int front_fd;  /* -1 once it has gone */
 	int report_fd; /* -1: standard error */
+	int stats_fd;  /* -1: none */
 	int spare_fd;  /* given up for a moment when descriptors run out */
 	uid_t uid;
 
@@ -152,6 +160,10 @@ struct tmem_keeper {
 	uint64_t stall_step_ns; /* when the step began */
 	uint64_t stall_sum_ns;	/* in the step so far */
 
+	struct tmem_control_status stats; /* as last written */
+	uint64_t next_stats_ns;
+	pid_t stats_pid; /* who writes, or 0 */
+
 	struct tmem_keeper_totals totals;
 	struct tmem_keeper_outside outside[TMEM_MAX_OUTSIDE];
 	unsigned nr_outside_kinds;
@@ -180,6 +192,11 @@ enum tmem_keeper_event {
 uint64_t tmem_keeper_now_ns(void);
 int tmem_keeper_watch(struct tmem_keeper *k, int fd,
 		      enum tmem_keeper_event event, unsigned index);
+/*
+ * A child that writes (K4) to its standard output, which is `fd`, and exits;
+ * of our descriptors it has no other.
+ */
+pid_t tmem_keeper_fork_writer(int fd);
 /* One line on standard error, by a child (K4). */
 void tmem_keeper_say(struct tmem_keeper *k, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -200,6 +217,27 @@ int tmem_keeper_open(struct tmem_keeper *k);
 /* serve.c */
 void tmem_serve_accept(struct tmem_keeper *k);
 void tmem_serve_conn(struct tmem_keeper *k, unsigned conn);
+
+/* control.c */
+/* True if the packet was a request, now answered: then hang up. */
+bool tmem_control_answer(struct tmem_keeper *k,
+			 const struct tmem_keeper_conn *conn, const void *bytes,
+			 size_t len);
+
+/* The tree's figures now; all else in ret_status is 0. */
+void tmem_control_fill(const struct tmem_keeper *k,
+		       struct tmem_control_status *ret_status);
+
+/* stats.c */
+/*
+ * --stats: the file, or a copy of the descriptor, which the program then does
+ * not get; -1 if not asked for.  0, or an exit status after a line.
+ */
+int tmem_stats_open(const struct tmem_run_options *o, int *ret_fd);
+/* A line, if one is due. */
+void tmem_stats_tick(struct tmem_keeper *k, uint64_t now_ns);
+/* The program has ended: a line in any case. */
+void tmem_stats_last(struct tmem_keeper *k, bool others_live);
 
 /* slots.c */
 void tmem_slots_init(struct tmem_keeper *k);
@@ -232,6 +270,16 @@ void tmem_limits_swap_full(struct tmem_keeper *k);
 /* true if it wants to be asked again soon. */
 bool tmem_limits_tick(struct tmem_keeper *k, uint64_t now_ns);
 void tmem_limits_resume(struct tmem_keeper *k);
+
+/* follow.c */
+/*
+ * Another -m for the tree.  Writes what it was and is now, and changes it; or
+ * -ERANGE: less than tmem works in.
+ */
+int tmem_follow_set(struct tmem_keeper *k, struct tmem_amount memory,
+		    uint64_t *ret_old_bytes);
+/* At every tick: what -m auto is now. */
+void tmem_follow_tick(struct tmem_keeper *k, uint64_t now_ns);
 
 /* outside.c */
 void tmem_outside_note(struct tmem_keeper *k, pid_t pid, const char *comm,

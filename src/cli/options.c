@@ -11,6 +11,7 @@
 
 #include <getopt.h>
 #include <string.h>
+#include <unistd.h>
 
 enum option_id {
 	OPTION_NONE = TMEM_ARGS_LONG,
@@ -40,25 +41,6 @@ static const struct {
 #undef OPTION
 };
 
-static int parse_memory(const char *text, struct tmem_run_options *o)
-{
-	int r = tmem_args_size("-m", text, &o->limit_bytes);
-
-	if (r)
-		return r;
-	if (o->limit_bytes < TMEM_MIN_LIMIT_BYTES)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "-m %s: less than 16 MiB, which tmem "
-				     "needs to work in; give more",
-				     text);
-	if (o->limit_bytes > INT64_MAX)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "-m %s: larger than any memory; write "
-				     "for example 512M or 1.5G",
-				     text);
-	return 0;
-}
-
 static int parse_choice(const char *option, const char *text,
 			const char *const *choices, int *ret_choice)
 {
@@ -83,7 +65,7 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 
 	switch (id) {
 	case OPTION_MEMORY:
-		return parse_memory(arg, o);
+		return tmem_amount_parse(arg, &o->memory);
 	case OPTION_SWAP_DIR:
 		o->swap_dir = arg;
 		break;
@@ -110,6 +92,11 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 	case OPTION_REPORT_FILE:
 		o->report_file = arg;
 		break;
+	case OPTION_STATS:
+		o->stats = arg;
+		break;
+	case OPTION_INTERVAL:
+		return tmem_args_interval("--interval", arg, &o->stats_ns);
 	case OPTION_EXEC:
 		o->exec = true;
 		break;
@@ -130,6 +117,33 @@ static int from_letter(int c)
 	return c;
 }
 
+/* What can be asked for only once all is known. */
+static int finish(struct tmem_run_options *o)
+{
+	char text[8];
+
+	if (!o->memory.kind)
+		return tmem_cli_fail(TMEM_EXIT_FAIL,
+				     "no memory limit; write `tmem run -m SIZE "
+				     "-- PROGRAM', for example -m 512M");
+	if (!*o->program)
+		return tmem_cli_fail(TMEM_EXIT_FAIL,
+				     "no program; write `tmem run -m SIZE -- "
+				     "PROGRAM ARGUMENTS'");
+	if (o->stats_ns && !o->stats)
+		return tmem_cli_fail(TMEM_EXIT_FAIL,
+				     "--interval: without --stats; name a file "
+				     "or descriptor by --stats");
+	if (!o->stats_ns)
+		o->stats_ns = 1000000000;
+	if (o->report_file && o->report == TMEM_REPORT_AUTO)
+		o->report = TMEM_REPORT_TEXT;
+	o->limit_bytes = tmem_amount_bytes(&o->memory, "", getpid(), 0);
+	/* A size was looked at already. */
+	snprintf(text, sizeof(text), "%u%%", (unsigned)o->memory.value % 1000);
+	return tmem_amount_check(text, o->limit_bytes);
+}
+
 int tmem_options_parse(int argc, char **argv, struct tmem_run_options *ret)
 {
 	struct tmem_run_options o = { .swap_dir = "/var/tmp" };
@@ -148,18 +162,10 @@ int tmem_options_parse(int argc, char **argv, struct tmem_run_options *ret)
 			return r;
 	}
 	o.program = argv + optind;
-	if (!o.help && !o.limit_bytes)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "no memory limit; write `tmem run -m SIZE "
-				     "-- PROGRAM', for example -m 512M");
-	if (!o.help && !*o.program)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "no program; write `tmem run -m SIZE -- "
-				     "PROGRAM ARGUMENTS'");
-	if (o.report_file && o.report == TMEM_REPORT_AUTO)
-		o.report = TMEM_REPORT_TEXT;
-	*ret = o;
-	return 0;
+	r = o.help ? 0 : finish(&o);
+	if (!r)
+		*ret = o;
+	return r;
 }
 
 static void print_text(FILE *out, const char *text)

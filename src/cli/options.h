@@ -3,13 +3,12 @@
 #ifndef TMEM_CLI_OPTIONS_H
 #define TMEM_CLI_OPTIONS_H
 
+#include "cli/amount.h"
 #include "wire/tree.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-
-#define TMEM_MIN_LIMIT_BYTES (16ull << 20)
 
 enum tmem_report_form {
 	TMEM_REPORT_AUTO = 0, /* text on a terminal, else none */
@@ -19,7 +18,8 @@ enum tmem_report_form {
 };
 
 struct tmem_run_options {
-	uint64_t limit_bytes;
+	struct tmem_amount memory;
+	uint64_t limit_bytes; /* what `memory` is at the start */
 	const char *swap_dir;
 	uint64_t swap_max_bytes;
 	bool swap_max_given;
@@ -28,6 +28,8 @@ struct tmem_run_options {
 	unsigned stall_seconds;
 	enum tmem_report_form report;
 	const char *report_file; /* NULL: standard error */
+	const char *stats;	 /* FILE or FD; NULL: none */
+	uint64_t stats_ns;	 /* from one line to the next */
 	bool exec;
 	bool help;
 	char **program; /* NULL-ended, at least one */

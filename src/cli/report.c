@@ -7,6 +7,7 @@
  * metadata included.
  */
 #include "cli/cli.h"
+#include "cli/json.h"
 #include "cli/keeper.h"
 #include "cli/size.h"
 #include "cli/stall.h"
@@ -116,8 +117,8 @@ static void text_memory(const struct report *r, FILE *out)
 	const struct tmem_keeper_totals *t = &r->totals;
 	char a[SIZE_TEXT], b[SIZE_TEXT];
 
-	line(out, "memory", "asked %s, peak %s",
-	     size(r->k->options->limit_bytes, a), size(t->peak_bytes, b));
+	line(out, "memory", "asked %s, peak %s", size(r->k->asked_bytes, a),
+	     size(t->peak_bytes, b));
 	line(out, "store",
 	     "%" PRIu64 " pages (%s) in %s, ratio %.2f; same-filled %" PRIu64
 	     ", raw %" PRIu64 ", refused %" PRIu64,
@@ -214,34 +215,18 @@ static char *make_text(const struct report *r)
 	return text;
 }
 
-static void set_integer(json_t *object, const char *key, uint64_t value)
-{
-	json_object_set_new(object, key, json_integer((json_int_t)value));
-}
-
 static json_t *json_store(const struct report *r)
 {
 	const struct tmem_keeper_totals *t = &r->totals;
 	json_t *o = json_object();
 
-	set_integer(o, "pages", t->peak_stored_pages);
-	set_integer(o, "bytes", t->peak_stored_bytes);
-	set_integer(o, "held_bytes", t->peak_held_bytes);
+	tmem_json_set(o, "pages", t->peak_stored_pages);
+	tmem_json_set(o, "bytes", t->peak_stored_bytes);
+	tmem_json_set(o, "held_bytes", t->peak_held_bytes);
 	json_object_set_new(o, "ratio", json_real(r->ratio));
-	set_integer(o, "same_filled_pages", t->peak_same_pages);
-	set_integer(o, "raw_pages", t->peak_raw_pages);
-	set_integer(o, "refused_pages", t->refused_pages);
-	return o;
-}
-
-static json_t *json_counters(const struct report *r)
-{
-	const struct tmem_tree_counters *c = &r->totals.counters;
-	json_t *o = json_object();
-
-#define COUNTER(name, unit, text) set_integer(o, #name, get(&c->name));
-#include "wire/counters.def"
-#undef COUNTER
+	tmem_json_set(o, "same_filled_pages", t->peak_same_pages);
+	tmem_json_set(o, "raw_pages", t->peak_raw_pages);
+	tmem_json_set(o, "refused_pages", t->refused_pages);
 	return o;
 }
 
@@ -253,17 +238,17 @@ static json_t *json_stalls(const struct report *r)
 	uint64_t n;
 	unsigned i;
 
-	set_integer(o, "faults", tmem_stall_count(c));
-	set_integer(o, "p50_ns", tmem_stall_percentile_ns(c, 500));
-	set_integer(o, "p99_ns", tmem_stall_percentile_ns(c, 990));
-	set_integer(o, "p999_ns", tmem_stall_percentile_ns(c, 999));
+	tmem_json_set(o, "faults", tmem_stall_count(c));
+	tmem_json_set(o, "p50_ns", tmem_stall_percentile_ns(c, 500));
+	tmem_json_set(o, "p99_ns", tmem_stall_percentile_ns(c, 990));
+	tmem_json_set(o, "p999_ns", tmem_stall_percentile_ns(c, 999));
 	for (i = 0; i < TMEM_STALL_BUCKETS; i++) {
 		n = get(&c->stall_buckets[i]);
 		if (!n)
 			continue;
 		row = json_object();
-		set_integer(row, "from_ns", tmem_stall_floor_ns(i));
-		set_integer(row, "faults", n);
+		tmem_json_set(row, "from_ns", tmem_stall_floor_ns(i));
+		tmem_json_set(row, "faults", n);
 		json_array_append_new(list, row);
 	}
 	json_object_set_new(o, "histogram", list);
@@ -282,7 +267,7 @@ static json_t *json_outside(const struct report *r)
 		json_object_set_new(
 			o, "reason",
 			json_string(tmem_not_paged_text(k->outside[i].reason)));
-		set_integer(o, "count", k->outside[i].count);
+		tmem_json_set(o, "count", k->outside[i].count);
 		json_array_append_new(list, o);
 	}
 	return list;
@@ -316,24 +301,25 @@ static char *make_json(const struct report *r)
 	json_t *o = json_object();
 	char *dump, *text = NULL;
 
-	set_integer(o, "report_version", 1);
+	tmem_json_set(o, "report_version", 1);
 	json_object_set_new(o, "tmem_version", json_string(TMEM_VERSION));
 	json_object_set_new(o, "program", json_name(r->k->options->program[0]));
 	set_exit(o, r->k);
 	json_object_set_new(o, "wall_seconds", json_real(r->wall_seconds));
 	json_object_set_new(o, "cpu_seconds", json_real(r->cpu_seconds));
-	set_integer(o, "asked_bytes", r->k->options->limit_bytes);
-	set_integer(o, "peak_bytes", t->peak_bytes);
+	tmem_json_set(o, "asked_bytes", r->k->asked_bytes);
+	tmem_json_set(o, "peak_bytes", t->peak_bytes);
 	json_object_set_new(o, "store", json_store(r));
-	set_integer(o, "swapped_pages", t->peak_swapped_pages);
-	set_integer(o, "swap_max_pages", r->k->swap.max_pages);
-	json_object_set_new(o, "counters", json_counters(r));
+	tmem_json_set(o, "swapped_pages", t->peak_swapped_pages);
+	tmem_json_set(o, "swap_max_pages", r->k->swap.max_pages);
+	json_object_set_new(o, "counters",
+			    tmem_json_counters(&r->totals.counters));
 	json_object_set_new(o, "stall", json_stalls(r));
-	set_integer(o, "shared_bytes", t->peak_shared_bytes);
-	set_integer(o, "unpageable_bytes", t->peak_unpageable_bytes);
-	set_integer(o, "programs_paged", t->nr_paged);
-	set_integer(o, "programs_living", r->nr_living);
-	set_integer(o, "not_paged_count", nr_outside(r->k));
+	tmem_json_set(o, "shared_bytes", t->peak_shared_bytes);
+	tmem_json_set(o, "unpageable_bytes", t->peak_unpageable_bytes);
+	tmem_json_set(o, "programs_paged", t->nr_paged);
+	tmem_json_set(o, "programs_living", r->nr_living);
+	tmem_json_set(o, "not_paged_count", nr_outside(r->k));
 	json_object_set_new(o, "not_paged", json_outside(r));
 	dump = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6));
 	json_decref(o);

@@ -100,6 +100,8 @@ static int prepare(struct tmem_run_options *o, struct tmem_keeper *k,
 	if (!r)
 		r = open_report(o, &k->report_fd);
 	if (!r)
+		r = tmem_stats_open(o, &k->stats_fd);
+	if (!r)
 		r = tmem_keeper_open(k);
 	return r;
 }

@@ -358,6 +358,8 @@ void tmem_serve_conn(struct tmem_keeper *k, unsigned conn)
 
 	if (k->conns[conn].fd < 0)
 		return;
+	_Static_assert(sizeof(buf) > sizeof(struct tmem_control_request),
+		       "room for either");
 	n = recvmsg(k->conns[conn].fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -366,7 +368,8 @@ void tmem_serve_conn(struct tmem_keeper *k, unsigned conn)
 		return;
 	}
 	fd = take_fd(&msg);
-	if (tmem_tree_message_from_pager(buf, (size_t)n, &m) < 0 ||
+	if (tmem_control_answer(k, &k->conns[conn], buf, (size_t)n) ||
+	    tmem_tree_message_from_pager(buf, (size_t)n, &m) < 0 ||
 	    handle(k, conn, &m, &fd) < 0)
 		drop(k, conn);
 	if (fd >= 0)

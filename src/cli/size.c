@@ -143,3 +143,27 @@ int tmem_stall_parse(const char *text, unsigned *ret_percent,
 	*ret_seconds = seconds;
 	return 0;
 }
+
+int tmem_interval_parse(const char *text, uint64_t *ret_ns)
+{
+	uint64_t ns = 0, unit = 1000000000;
+	unsigned whole, scale;
+
+	text = parse_number(text, &whole);
+	if (*text == '.') {
+		text++;
+		for (scale = 100000000; is_digit(*text) && scale; scale /= 10)
+			ns += (uint64_t)(*text++ - '0') * scale;
+	}
+	if (!strcmp(text, "ms")) {
+		unit = 1000000;
+		ns /= 1000;
+	} else if (*text && strcmp(text, "s") != 0) {
+		return -EINVAL;
+	}
+	ns += whole * unit;
+	if (ns < 100000000ull || ns > 3600000000000ull)
+		return -EINVAL;
+	*ret_ns = ns;
+	return 0;
+}

@@ -20,5 +20,10 @@ int tmem_number_parse(const char *text, uint64_t min, uint64_t max,
 /* "10/30": percent 1..100 and seconds 1..3600.  0 or -EINVAL. */
 int tmem_stall_parse(const char *text, unsigned *ret_percent,
 		     unsigned *ret_seconds);
+/*
+ * "1s", "500ms", "0.5": seconds if there is no unit; from 0.1 s to an hour.
+ * 0 or -EINVAL.
+ */
+int tmem_interval_parse(const char *text, uint64_t *ret_ns);
 
 #endif

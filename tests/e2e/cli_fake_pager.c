@@ -15,6 +15,7 @@
  *   uffd            make a userfaultfd, have the keeper prepare it
  *   obey            wait for a target, give back down to it
  *   wait-avail=N    until so much is there
+ *   wait-limit=N    until the budget is that
  *   wait-growing    until the keeper allows growth
  *   wait-slots=N    until N slots are not free
  *   fork ... end    claim a slot for a child, which does what is between
@@ -474,6 +475,9 @@ static bool do_waits(const char *verb, char *value)
 
 	if (!strcmp(verb, "wait-avail"))
 		while (atomic_load(&tree->avail_bytes) < (int64_t)n)
+			nap();
+	else if (!strcmp(verb, "wait-limit"))
+		while (atomic_load(&tree->limit_bytes) != n)
 			nap();
 	else if (!strcmp(verb, "wait-growing"))
 		while (!atomic_load(&tree->growing))

@@ -64,6 +64,41 @@ static void v1_among_other_controllers(void)
 	TMEM_ASSERT(tmem_cgroup_headroom(root, 2) == 400);
 }
 
+static void all_page_cache_makes_room_for_auto(void)
+{
+	/* Group a: 5000, of which 4000 used, 1000 of that cache. */
+	put("/proc/3/cgroup", "0::/a\n");
+	TMEM_ASSERT(tmem_cgroup_limit(root, 3) == 5000);
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 3, 0) == 1500);
+	/* What the tree uses is nobody else's. */
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 3, 2500) == 4000);
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 3, 9000) == 4500);
+	/* Others have it all. */
+	put("/sys/fs/cgroup/a/memory.current", "6000\n");
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 3, 0) == 0);
+	put("/sys/fs/cgroup/a/memory.current", "4000\n");
+}
+
+static void the_tightest_group_counts_for_auto_too(void)
+{
+	/* Group a/b: 1200, of which 1300 used. */
+	TMEM_ASSERT(tmem_cgroup_limit(root, 1) == 1200);
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 1, 1300) == 1080);
+	/* a: 4500 less 4000 - 1000 - 500; b: all 1300 but 500. */
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 1, 500) == 280);
+	/* A group that is slowed down beyond it. */
+	put("/sys/fs/cgroup/a/memory.high", "1000\n");
+	TMEM_ASSERT(tmem_cgroup_limit(root, 1) == 1000);
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 1, 3000) == 900);
+	put("/sys/fs/cgroup/a/memory.high", "max\n");
+	TMEM_ASSERT(tmem_cgroup_limit(root, 1) == 1200);
+	/* v1 */
+	TMEM_ASSERT(tmem_cgroup_limit(root, 2) == 1000);
+	TMEM_ASSERT(tmem_cgroup_allowance(root, 2, 300) == 600);
+	put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "900\n");
+	TMEM_ASSERT(tmem_cgroup_limit(root, 2) == 900);
+}
+
 int main(void)
 {
 	char command[128];
@@ -72,6 +107,8 @@ int main(void)
 	no_limit();
 	the_tightest_of_nested_v2_groups();
 	v1_among_other_controllers();
+	all_page_cache_makes_room_for_auto();
+	the_tightest_group_counts_for_auto_too();
 	snprintf(command, sizeof(command), "rm -r %s", root);
 	return system(command);
 }

@@ -119,6 +119,31 @@ static void numbers_within_bounds(void)
 	TMEM_ASSERT(!tmem_number_parse("3", 3, 10, &value) && value == 3);
 }
 
+static void intervals(void)
+{
+	static const struct {
+		const char *text;
+		uint64_t ns;
+	} good[] = {
+		{ "1", 1000000000 },	  { "1s", 1000000000 },
+		{ "0.25s", 250000000 },	  { "100ms", 100000000 },
+		{ "1500ms", 1500000000 }, { "3600", 3600000000000 },
+		{ "0.1", 100000000 },
+	};
+	static const char *const bad[] = { "",	    "s",    "0",    "99ms",
+					   "0.09",  "1m",   "3601", "-1",
+					   "12345", "1.s.", "1e3",  "ms" };
+	uint64_t ns = 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		TMEM_ASSERT(tmem_interval_parse(good[i].text, &ns) == 0);
+		TMEM_ASSERT(ns == good[i].ns);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+		TMEM_ASSERT(tmem_interval_parse(bad[i], &ns) == -EINVAL);
+}
+
 int main(void)
 {
 	numbers_within_bounds();
@@ -127,5 +152,6 @@ int main(void)
 	sizes_beyond_64_bits();
 	sizes_as_shown();
 	stall_bounds();
+	intervals();
 	return 0;
 }
