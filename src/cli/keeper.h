@@ -124,6 +124,7 @@ struct tmem_keeper {
 	uid_t uid;
 
 	bool sigchld_ignored; /* by our caller, so by the program too */
+	pid_t front_pid;
 	pid_t main_pid;
 	int main_pid_fd; /* --exec only, else -1 */
 	bool main_ended;
@@ -143,7 +144,6 @@ struct tmem_keeper {
 	uint64_t next_weigh_ns;
 	uint64_t last_tick_ns;
 	uint64_t last_activity; /* a sum that changes when anything does */
-	pid_t front_pid;
 
 	uint64_t swap_peak_pages; /* since the file was last trimmed */
 	bool swap_has_lost;	  /* a killed process may have left slots */
@@ -160,13 +160,14 @@ struct tmem_keeper {
 	uint64_t stall_step_ns; /* when the step began */
 	uint64_t stall_sum_ns;	/* in the step so far */
 
-	struct tmem_control_status stats; /* as last written */
-	uint64_t next_stats_ns;
-	pid_t stats_pid; /* who writes, or 0 */
-
 	struct tmem_keeper_totals totals;
 	struct tmem_keeper_outside outside[TMEM_MAX_OUTSIDE];
 	unsigned nr_outside_kinds;
+
+	pid_t stats_pid; /* who writes --stats, or 0 */
+	uint64_t next_stats_ns;
+	struct tmem_control_status stats; /* as last written */
+
 	struct tmem_keeper_seen *seen;
 	unsigned nr_seen, max_seen;
 
