@@ -7,6 +7,7 @@
 #include "cli/keeper.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,7 @@ static void put_mib(const char *path, uint64_t mib)
 {
 	char text[32];
 
-	snprintf(text, sizeof(text), "%llu\n", (unsigned long long)(mib * MIB));
+	snprintf(text, sizeof(text), "%" PRIu64 "\n", mib * MIB);
 	put(path, text);
 }
 
