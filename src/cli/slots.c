@@ -216,7 +216,8 @@ void tmem_slots_pager_gone(struct tmem_keeper *k, int slot)
 	struct tmem_keeper_slot *s = &k->slots[slot];
 
 	s->conn = -1;
-	if (has_ended(s) || has_execed(k, slot)) {
+	/* It may have ended while we asked whether it had become another. */
+	if (has_ended(s) || has_execed(k, slot) || has_ended(s)) {
 		reap(k, slot);
 		return;
 	}
