@@ -91,8 +91,12 @@ class Case(unittest.TestCase):
 
     @staticmethod
     def end(process):
-        if process.poll() is None:
-            process.kill()
+        """The whole tree: it would live on without its tmem run."""
+        for pid in pss.tree(process.pid) if process.poll() is None else ():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         process.wait()
         if process.stdout:
             process.stdout.close()
