@@ -145,7 +145,7 @@ void bench_heap_pages(char *pages, unsigned nr)
 		for (record = 0; record < PAGE / 128; record++) {
 			char *p =
 				pages + (size_t)k * PAGE + (size_t)record * 128;
-			uint64_t type = 0x7f1200401000ull + (k & 63) * 64;
+			uint64_t type = 0x7f1200401000ull + (k & 63) * 64ull;
 
 			memcpy(p, &type, 8);
 			memcpy(p + 16, &type, 8);

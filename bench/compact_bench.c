@@ -173,7 +173,8 @@ static void *load_all_the_time(void *arg)
 		before = now_ns();
 		backend.ops->load(backend.self, pool, &io, 1);
 		took = now_ns() - before;
-		if (io.result != 0 || memcmp(page + 40, &key, sizeof(key))) {
+		if (io.result != 0 ||
+		    memcmp(page + 40, &key, sizeof(key)) != 0) {
 			fprintf(stderr, "compact_bench: page %u\n", key);
 			exit(1);
 		}

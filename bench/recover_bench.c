@@ -65,8 +65,8 @@ static void make_pages(void)
 	for (k = 0; k < KINDS; k++)
 		for (i = 0; i < TMEM_PAGE_SIZE; i++) {
 			x = x * 6364136223846793005ull + 1442695040888963407ull;
-			pages[k][i] = i % 512 < 128 + k * 3 ? (char)(x >> 56)
-							    : (char)k;
+			pages[k][i] =
+				(char)(i % 512 < 128 + k * 3 ? x >> 56 : k);
 		}
 }
 

@@ -117,7 +117,8 @@ static void do_load(struct subject *s, const uint64_t *keys, unsigned nr)
 	}
 	s->backend.ops->load(s->backend.self, s->pool, io, nr);
 	for (i = 0; i < nr; i++)
-		if (io[i].result != 0 || memcmp(pages[i] + 40, &keys[i], 8))
+		if (io[i].result != 0 ||
+		    memcmp(pages[i] + 40, &keys[i], 8) != 0)
 			failed("load", keys[i]);
 }
 
@@ -440,7 +441,7 @@ int main(int argc, char **argv)
 		       "to %.0f bytes\n",
 		       compress, decompress, bytes);
 	base = fill_store(BASE_PAGES);
-	for (nr_pages = 10 * BASE_PAGES; nr_pages <= o.max_pages;
+	for (nr_pages = 10ull * BASE_PAGES; nr_pages <= o.max_pages;
 	     nr_pages *= 10) {
 		struct row row;
 

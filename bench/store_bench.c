@@ -231,12 +231,14 @@ static struct tmem_store *open_store(struct run *run, unsigned copies,
 			       (64u << 20),
 		.no_dedup = no_dedup,
 	};
+	struct tmem_backend backend;
 	struct tmem_store *store;
 
 	if (tmem_store_open(&options, &store) < 0)
 		bench_die("tmem_store_open");
-	run->backend = tmem_store_backend(store);
-	run->backend.ops->pool_create(run->backend.self, NULL, &run->pool);
+	backend = tmem_store_backend(store);
+	backend.ops->pool_create(backend.self, NULL, &run->pool);
+	run->backend = backend;
 	return store;
 }
 

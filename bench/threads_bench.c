@@ -73,7 +73,7 @@ static void load(uint32_t key)
 	struct tmem_io io = io_of(key, page);
 
 	backend.ops->load(backend.self, pool, &io, 1);
-	if (io.result != 0 || memcmp(page + 40, &key, sizeof(key)))
+	if (io.result != 0 || memcmp(page + 40, &key, sizeof(key)) != 0)
 		bench_die("load");
 }
 
@@ -91,7 +91,7 @@ static void store(uint32_t key, uint64_t *rng)
 
 static void *work(void *arg)
 {
-	uint64_t rng = (uintptr_t)arg * 0x9e3779b97f4a7c15ull, ops = 0;
+	uint64_t rng = *(uint64_t *)arg * 0x9e3779b97f4a7c15ull, ops = 0;
 
 	for (; !atomic_load_explicit(&done, memory_order_relaxed); ops += 3) {
 		load((uint32_t)(next(&rng) % nr_pages));
@@ -107,15 +107,17 @@ static double measure(unsigned nr_threads, double *ret_cpu_ns)
 {
 	double start = bench_now(CLOCK_MONOTONIC);
 	double cpu = bench_now(CLOCK_PROCESS_CPUTIME_ID);
+	uint64_t seeds[MAX_THREADS];
 	pthread_t threads[MAX_THREADS];
 	unsigned i;
 
 	atomic_store(&done, false);
 	atomic_store(&nr_ops, 0);
-	for (i = 0; i < nr_threads; i++)
-		if (pthread_create(&threads[i], NULL, work,
-				   (void *)(uintptr_t)(i + 1)))
+	for (i = 0; i < nr_threads; i++) {
+		seeds[i] = i + 1;
+		if (pthread_create(&threads[i], NULL, work, &seeds[i]))
 			bench_die("pthread_create");
+	}
 	usleep(SLICE_US);
 	atomic_store(&done, true);
 	for (i = 0; i < nr_threads; i++)

@@ -745,25 +745,26 @@ void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
 		settle_one(arena, spans[i], pages[i]);
 }
 
-void tmem_arena_freeze(struct tmem_arena *arena)
+/* All listed spans become frozen, or not. */
+static void move_lists(struct tmem_arena *arena, unsigned frozen)
 {
 	unsigned c, list;
 
 	for (c = 1; c < TMEM_CLASSES; c++)
 		for (list = TMEM_SPAN_READY; list <= TMEM_SPAN_OPEN; list++)
-			list_join(arena, &arena->classes[c].lists[1][list],
-				  &arena->classes[c].lists[0][list]);
+			list_join(arena, &arena->classes[c].lists[frozen][list],
+				  &arena->classes[c].lists[!frozen][list]);
+}
+
+void tmem_arena_freeze(struct tmem_arena *arena)
+{
+	move_lists(arena, 1);
 	arena->frozen_before = ++arena->epoch;
 }
 
 void tmem_arena_thaw(struct tmem_arena *arena)
 {
-	unsigned c, list;
-
-	for (c = 1; c < TMEM_CLASSES; c++)
-		for (list = TMEM_SPAN_READY; list <= TMEM_SPAN_OPEN; list++)
-			list_join(arena, &arena->classes[c].lists[0][list],
-				  &arena->classes[c].lists[1][list]);
+	move_lists(arena, 0);
 	arena->frozen_before = 0;
 }
 
@@ -790,12 +791,4 @@ int tmem_arena_keep(struct tmem_arena *arena, uint32_t handle)
 			  handle % TMEM_SPAN_SLOTS);
 	tmem_lock_release(&class->lock);
 	return taken ? 0 : -ENOSPC;
-}
-
-bool tmem_arena_is_shared(const struct tmem_arena *arena, uint32_t handle)
-{
-	uint32_t nr = atomic_load_explicit(
-		&tmem_arena_span(arena, handle)->shares, memory_order_relaxed);
-
-	return nr && shares_nr(arena, nr)->nr[handle % TMEM_SPAN_SLOTS];
 }

@@ -133,6 +133,19 @@ bool tmem_arena_is_kept(const struct tmem_arena *arena, uint32_t handle)
 		 1);
 }
 
+bool tmem_arena_is_shared(const struct tmem_arena *arena, uint32_t handle)
+{
+	uint32_t nr = atomic_load_explicit(
+		&tmem_arena_span(arena, handle)->shares, memory_order_relaxed);
+	const struct tmem_shares *shares;
+
+	if (!nr)
+		return false;
+	shares = tmem_records_get(&arena->shares, nr,
+				  sizeof(struct tmem_shares));
+	return shares->nr[handle % TMEM_SPAN_SLOTS] != 0;
+}
+
 static void clear_slot(void *arg, uint32_t handle, struct tmem_slot *slot)
 {
 	(void)arg;

@@ -115,7 +115,7 @@ static int write_super(struct tmem_image *image, bool clean)
 
 static int read_super(struct tmem_image *image)
 {
-	struct super super;
+	struct super super = { 0 };
 	char boot[BOOT_BYTES];
 	long r = tmem_sys(SYS_pread64, image->fd, &super, sizeof(super), 0);
 
@@ -142,8 +142,8 @@ static int read_super(struct tmem_image *image)
 static int examine(struct tmem_image *image, uint64_t max_bytes)
 {
 	uint64_t chunks = max_bytes / CHUNK * ROOM + CHUNKS_LEAST;
-	struct statfs fs;
-	struct stat st;
+	struct statfs fs = { 0 };
+	struct stat st = { 0 };
 	long r = tmem_sys(SYS_fstat, image->fd, &st);
 
 	if (r == 0)
@@ -304,7 +304,7 @@ void *tmem_image_map(struct tmem_image *image)
 	char *chunk = image->base + nr * CHUNK;
 
 	if (!nr ||
-	    !tmem_image_populate(image, chunk, TMEM_CHUNK_HEAD_PAGES * 4096))
+	    !tmem_image_populate(image, chunk, TMEM_CHUNK_HEAD_PAGES * 4096ul))
 		return NULL;
 	tmem_image_adopt(image, chunk);
 	return chunk;

@@ -68,7 +68,7 @@ struct tmem_pages {
 /* What a chunk's header takes. */
 static inline uint64_t tmem_pages_head_bytes(const struct tmem_pages *pages)
 {
-	return pages->image ? TMEM_CHUNK_HEAD_PAGES * 4096 : 4096;
+	return pages->image ? TMEM_CHUNK_HEAD_PAGES * 4096ul : 4096;
 }
 
 void tmem_pages_init(struct tmem_pages *pages, struct tmem_account *account);

@@ -233,7 +233,8 @@ static uint16_t place_of(unsigned pool, unsigned id, uint32_t index, bool right)
 
 static void add_slot(struct input *in)
 {
-	char *at = FIRST + byte(in) * PAGE + byte(in) % 64 * 64;
+	size_t page = byte(in), grain = byte(in) % 64;
+	char *at = FIRST + page * PAGE + grain * 64;
 	struct tmem_slot *slot = (struct tmem_slot *)at;
 	unsigned form = byte(in) % 32, flags = byte(in), pool = byte(in);
 	uint64_t word;

@@ -4,7 +4,7 @@
  * 8 that follow are one operation of tests/lib/fsmodel.h.  The invariants are
  * walked after each step.
  *
- * Linked with -fsanitize=fuzzer, or with tests/fuzz/frontswap_corpus.c, which
+ * Linked with -fsanitize=fuzzer, or with tests/fuzz/corpus.c, which
  * runs the files that it is given.
  */
 #include "fsmodel.h"

@@ -252,7 +252,7 @@ static unsigned saved_of_three(const tmem_pool_id *pools, uint64_t first,
 			    first + order[i]);
 	}
 	return (unsigned)((stats().dedup_stores - before) * 100 /
-			  ((POOLS - 1) * MANY));
+			  ((POOLS - 1ull) * MANY));
 }
 
 static void nearly_all_equal_pages_are_found(void)

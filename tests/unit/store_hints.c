@@ -191,7 +191,7 @@ static void without_memory_it_finds_less(void)
 {
 	open_table(80u << 10);
 	fill(MANY);
-	CHECK(check() <= 80 / 4 * 576);
+	CHECK(check() <= 80ull / 4 * 576);
 	CHECK(tmem_meta_bytes(&meta) <= 80u << 10);
 	CHECK_EQ(look(MANY), MANY);
 	close_table();

@@ -105,55 +105,82 @@ static uint64_t tag_of(uint32_t i)
 	return i % 5 ? 1 + i : 100000 + i; /* replaced once */
 }
 
+struct pools {
+	tmem_pool_id pool;
+	tmem_pool_id clone;
+	tmem_pool_id eph;
+};
+
+/* Stores, clones, replaces and drops; what the store counts then. */
+static struct tmem_stats fill_pools(struct tmem_backend b, struct pools *p)
+{
+	uint32_t i;
+
+	p->pool = make_pool(b, 0);
+	p->eph = make_pool(b, TMEM_POOL_EPHEMERAL);
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, p->pool, i, 1 + i), 0);
+	CHECK_EQ(b.ops->pool_clone(b.self, p->pool, &p->clone), 0);
+	for (i = 0; i < PAGES; i++) {
+		if (i % 5 == 0)
+			CHECK_EQ(store_page(b, p->pool, i, tag_of(i)), 0);
+		if (i % 7 == 0)
+			drop_page(b, p->pool, i);
+		if (i % 11 == 0)
+			drop_page(b, p->clone, i);
+		CHECK_EQ(store_page(b, p->eph, i, 7 + i), 0);
+		if (i % 3 == 0)
+			must_have(b, p->eph, i, 7 + i);
+	}
+	return stats_of(b);
+}
+
+static void check_stats(const struct tmem_stats *after,
+			const struct tmem_stats *before)
+{
+	CHECK_EQ(after->pages, before->pages);
+	CHECK_EQ(after->recovered, before->pages);
+	CHECK_EQ(after->recover_torn + after->recover_stale, 0);
+	CHECK_EQ(after->ref_pages, before->ref_pages);
+	CHECK_EQ(after->slot_bytes, before->slot_bytes);
+	CHECK_EQ(after->stored_bytes, before->stored_bytes);
+	CHECK_EQ(after->ephemeral_pages, before->ephemeral_pages);
+	CHECK(after->data_bytes <= before->data_bytes);
+}
+
+static void check_pools(struct tmem_backend b, const struct pools *p)
+{
+	uint32_t i;
+
+	for (i = 0; i < PAGES; i++) {
+		must_have(b, p->pool, i, i % 7 ? tag_of(i) : 0);
+		must_have(b, p->clone, i, i % 11 ? 1 + i : 0);
+		must_have(b, p->eph, i, i % 3 ? 7 + i : 0);
+		must_have(b, p->eph, i, 0);
+	}
+	CHECK_EQ(b.ops->pool_destroy(b.self, p->pool), 0);
+	for (i = 0; i < PAGES; i++)
+		must_have(b, p->clone, i, i % 11 ? 1 + i : 0);
+	CHECK_EQ(b.ops->pool_destroy(b.self, p->clone), 0);
+	CHECK_EQ(b.ops->pool_destroy(b.self, p->eph), 0);
+}
+
 static void pages_come_back_on(int fd)
 {
 	struct tmem_store *store = open_store(fd, LIMIT);
-	struct tmem_backend b = tmem_store_backend(store);
-	tmem_pool_id pool = make_pool(b, 0), clone = 0;
-	tmem_pool_id eph = make_pool(b, TMEM_POOL_EPHEMERAL);
 	struct tmem_stats before, after;
-	uint32_t i;
+	struct tmem_backend b;
+	struct pools pools;
 
-	for (i = 0; i < PAGES; i++)
-		CHECK_EQ(store_page(b, pool, i, 1 + i), 0);
-	CHECK_EQ(b.ops->pool_clone(b.self, pool, &clone), 0);
-	for (i = 0; i < PAGES; i++) {
-		if (i % 5 == 0)
-			CHECK_EQ(store_page(b, pool, i, tag_of(i)), 0);
-		if (i % 7 == 0)
-			drop_page(b, pool, i);
-		if (i % 11 == 0)
-			drop_page(b, clone, i);
-		CHECK_EQ(store_page(b, eph, i, 7 + i), 0);
-		if (i % 3 == 0)
-			must_have(b, eph, i, 7 + i);
-	}
+	before = fill_pools(tmem_store_backend(store), &pools);
 	tmem_store_check(store);
-	before = stats_of(b);
 	tmem_store_close(store);
 
 	store = open_store(fd, LIMIT);
 	b = tmem_store_backend(store);
 	after = stats_of(b);
-	CHECK_EQ(after.pages, before.pages);
-	CHECK_EQ(after.recovered, before.pages);
-	CHECK_EQ(after.recover_torn + after.recover_stale, 0);
-	CHECK_EQ(after.ref_pages, before.ref_pages);
-	CHECK_EQ(after.slot_bytes, before.slot_bytes);
-	CHECK_EQ(after.stored_bytes, before.stored_bytes);
-	CHECK_EQ(after.ephemeral_pages, before.ephemeral_pages);
-	CHECK(after.data_bytes <= before.data_bytes);
-	for (i = 0; i < PAGES; i++) {
-		must_have(b, pool, i, i % 7 ? tag_of(i) : 0);
-		must_have(b, clone, i, i % 11 ? 1 + i : 0);
-		must_have(b, eph, i, i % 3 ? 7 + i : 0);
-		must_have(b, eph, i, 0);
-	}
-	CHECK_EQ(b.ops->pool_destroy(b.self, pool), 0);
-	for (i = 0; i < PAGES; i++)
-		must_have(b, clone, i, i % 11 ? 1 + i : 0);
-	CHECK_EQ(b.ops->pool_destroy(b.self, clone), 0);
-	CHECK_EQ(b.ops->pool_destroy(b.self, eph), 0);
+	check_stats(&after, &before);
+	check_pools(b, &pools);
 	tmem_store_check(store);
 	tmem_store_set_limit(store, LIMIT / 2);
 	CHECK_EQ(stats_of(b).slot_bytes, 0);
@@ -171,14 +198,15 @@ static void pages_come_back(void)
 	close(fd);
 }
 
-static void pools_and_clients_come_back(void)
+#define SHARED (TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED)
+
+/* Two clients, numbers 1 and 2, the latter twice in the shared pool. */
+static void make_clients(int fd, tmem_pool_id *ret_shared,
+			 tmem_pool_id *ret_gone)
 {
 	const uint64_t uuid[2] = { 3, 4 };
-	int fd = image_memfd();
 	struct tmem_store *store = open_store(fd, LIMIT);
 	struct tmem_client *a, *b;
-	struct tmem_client_pool pools[4];
-	tmem_pool_id shared, gone, next;
 	struct tmem_backend be;
 
 	CHECK_EQ(tmem_client_create(store, 7, &a), 0);
@@ -186,37 +214,51 @@ static void pools_and_clients_come_back(void)
 	CHECK_EQ(tmem_client_number(b), 2);
 	CHECK_EQ(tmem_client_allow(a, uuid, 1), 0);
 	CHECK_EQ(tmem_client_allow(b, uuid, 1), 0);
-	shared = make_pool(tmem_client_backend(a),
-			   TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED);
-	CHECK_EQ(make_pool(tmem_client_backend(b),
-			   TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED),
-		 shared);
-	CHECK_EQ(make_pool(tmem_client_backend(b),
-			   TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED),
-		 shared);
-	gone = make_pool(tmem_client_backend(a), 0);
+	*ret_shared = make_pool(tmem_client_backend(a), SHARED);
+	CHECK_EQ(make_pool(tmem_client_backend(b), SHARED), *ret_shared);
+	CHECK_EQ(make_pool(tmem_client_backend(b), SHARED), *ret_shared);
+	*ret_gone = make_pool(tmem_client_backend(a), 0);
 	be = tmem_client_backend(a);
-	CHECK_EQ(store_page(be, gone, 1, 1), 0);
-	CHECK_EQ(store_page(be, shared, 2, 2), 0);
-	CHECK_EQ(be.ops->pool_destroy(be.self, gone), 0);
+	CHECK_EQ(store_page(be, *ret_gone, 1, 1), 0);
+	CHECK_EQ(store_page(be, *ret_shared, 2, 2), 0);
+	CHECK_EQ(be.ops->pool_destroy(be.self, *ret_gone), 0);
 	tmem_store_close(store);
+}
 
+static void check_clients(struct tmem_store *store, tmem_pool_id shared)
+{
+	struct tmem_client_pool pools[4];
+	struct tmem_client *client;
+
+	CHECK_EQ(tmem_client_find(store, 3, &client), -ENOENT);
+	CHECK_EQ(tmem_client_find(store, 64, &client), -ENOENT);
+	CHECK_EQ(tmem_client_find(store, 0, &client), 0);
+	CHECK(client == tmem_client_default(store));
+	CHECK_EQ(tmem_client_pools(client, pools, 4), 0);
+	CHECK_EQ(tmem_client_find(store, 1, &client), 0);
+	CHECK_EQ(tmem_client_pools(client, pools, 4), 1);
+	CHECK_EQ(pools[0].id, shared);
+	CHECK_EQ(pools[0].flags, SHARED);
+	CHECK(pools[0].uuid[0] == 3 && pools[0].uuid[1] == 4);
+}
+
+static void pools_and_clients_come_back(void)
+{
+	struct tmem_client_pool pools[4];
+	tmem_pool_id shared, gone;
+	struct tmem_client *a, *b;
+	struct tmem_store *store;
+	struct tmem_backend be;
+	int fd = image_memfd();
+
+	make_clients(fd, &shared, &gone);
 	store = open_store(fd, LIMIT);
-	CHECK_EQ(tmem_client_find(store, 3, &a), -ENOENT);
-	CHECK_EQ(tmem_client_find(store, 64, &a), -ENOENT);
-	CHECK_EQ(tmem_client_find(store, 0, &a), 0);
-	CHECK(a == tmem_client_default(store));
-	CHECK_EQ(tmem_client_pools(a, pools, 4), 0);
+	check_clients(store, shared);
 	CHECK_EQ(tmem_client_find(store, 1, &a), 0);
 	CHECK_EQ(tmem_client_find(store, 2, &b), 0);
-	CHECK_EQ(tmem_client_pools(a, pools, 4), 1);
-	CHECK_EQ(pools[0].id, shared);
-	CHECK_EQ(pools[0].flags, TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED);
-	CHECK(pools[0].uuid[0] == 3 && pools[0].uuid[1] == 4);
 	must_have(tmem_client_backend(b), shared, 2, 2);
 	/* The id of a pool that is gone does not come again. */
-	next = make_pool(tmem_client_backend(a), 0);
-	CHECK(next != gone);
+	CHECK(make_pool(tmem_client_backend(a), 0) != gone);
 	be = tmem_client_backend(a);
 	CHECK_EQ(be.ops->pool_destroy(be.self, gone), -ENOENT);
 	/* Of two joins one is left, and the authorisation. */
@@ -225,7 +267,7 @@ static void pools_and_clients_come_back(void)
 	CHECK_EQ(tmem_client_pools(b, pools, 4), 1);
 	CHECK_EQ(be.ops->pool_destroy(be.self, shared), 0);
 	CHECK_EQ(tmem_client_pools(b, pools, 4), 0);
-	CHECK_EQ(make_pool(be, TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED), shared);
+	CHECK_EQ(make_pool(be, SHARED), shared);
 	tmem_client_destroy(b);
 	tmem_store_check(store);
 	tmem_store_close(store);
