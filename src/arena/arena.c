@@ -265,10 +265,12 @@ static void discard_idle(struct tmem_arena *arena, struct tmem_class *class,
 	struct tmem_span *span = span_nr(arena, nr);
 	struct iovec ranges[SPAN_RUNS];
 	uint64_t idle = span->idle;
-	unsigned nr_ranges = add_ranges(span, idle, ranges);
+	unsigned i, nr_ranges = add_ranges(span, idle, ranges);
 
 	set_idle(arena, class, nr, 0);
-	tmem_pages_discard(&arena->pages, ranges, nr_ranges);
+	/* Not at once: that is another system call, which a filter may mind. */
+	for (i = 0; i < nr_ranges; i++)
+		tmem_pages_discard(&arena->pages, &ranges[i], 1);
 	span->touched &= ~idle;
 	set_ready(class, span,
 		  span->ready & ~tmem_slots_on_pages(span->class, idle));
