@@ -2,10 +2,10 @@
 /*
  * Trials of `tmem bench`: what it costs to hold given pages in one form.
  *
- * A round of a trial opens a new store, stores all pages in it in order,
- * loads those that were accepted in random order, and closes it; its threads
- * share the pages evenly.  The first round also compares every page with what
- * was stored.
+ * A round of a trial opens a new store, stores all pages in it in order, lets
+ * it do its background work, loads those that were accepted in random order,
+ * and closes it; its threads share the pages evenly.  The first round also
+ * compares every page with what was stored.
  */
 #ifndef TMEM_CLI_TRIAL_H
 #define TMEM_CLI_TRIAL_H
@@ -27,6 +27,8 @@ struct tmem_trial_form {
 	const char *name;
 	const char *text;
 	bool copy; /* memcpy to an array and back, instead of a store */
+	/* Stored once more, and measured then: with what it has learnt. */
+	bool again;
 	struct tmem_store_options options; /* but for the limits */
 };
 
@@ -43,6 +45,8 @@ struct tmem_trial {
 	/* Of one thread, by the clock; a page offered, a page loaded. */
 	double store_ns[TMEM_TRIAL_MAX_ROUNDS];
 	double load_ns[TMEM_TRIAL_MAX_ROUNDS];
+	/* CPU time of the background work, a page offered. */
+	double work_ns[TMEM_TRIAL_MAX_ROUNDS];
 	/* Of the first round. */
 	uint32_t accepted_pages;
 	uint64_t held_bytes;

@@ -40,7 +40,9 @@ class Bench(Case):
                                    1)
             if f["form"] != "copy":
                 self.assertEqual(f["same_filled_pages"] + f["lz4_pages"] +
-                                 f["raw_pages"], f["accepted_pages"])
+                                 f["raw_pages"] + f["zstd_pages"] +
+                                 f["lz4_dict_pages"] + f["zstd_dict_pages"],
+                                 f["accepted_pages"])
                 self.assertGreater(f["metadata_bytes_per_page"], 24)
 
     def file(self, content):
@@ -55,6 +57,8 @@ class Bench(Case):
         self.assertEqual(forms["auto"]["same_filled_pages"], 200)
         self.assertEqual(forms["lz4"]["refused_pages"], 100)
         self.assertEqual(forms["copy"]["ratio"], 1)
+        self.assertGreater(forms["cold"]["ratio"], forms["auto"]["ratio"])
+        self.assertGreater(forms["cold"]["work_ns"], 0)
         again = self.bench(pages=1600)[1]
         for name in ("held_bytes", "lz4_pages", "metadata_bytes_per_page"):
             self.assertEqual(forms["auto"][name], again["auto"][name])
@@ -97,7 +101,7 @@ class Bench(Case):
         status, out, err = self.tmem("bench", "--pages", "100", "--rounds",
                                      "1")
         self.assertEqual((status, err), (0, ""))
-        for form in ("auto", "lz4", "copy"):
+        for form in ("auto", "lz4", "dict", "cold", "coldest", "copy"):
             self.assertRegex(out, r"(?m)^%s +\d+ +\d+ +\d" % form)
         self.assertIn("These pages compress", out)
 

@@ -12,11 +12,16 @@ enum {
 	NR = 1600
 };
 
-static const struct tmem_trial_form automatic = { "auto", "", false, { 0 } };
-static const struct tmem_trial_form refusing = {
-	"lz4", "", false, { .no_raw = 1 }
+static const struct tmem_trial_form automatic = { .name = "auto" };
+static const struct tmem_trial_form refusing = { .name = "lz4",
+						 .options = { .no_raw = 1 } };
+static const struct tmem_trial_form learning = {
+	.name = "dict", .again = true, .options = { .dict_every_ns = 1 }
 };
-static const struct tmem_trial_form copying = { "copy", "", true, { 0 } };
+static const struct tmem_trial_form cooling = {
+	.name = "cold", .options = { .cool_after_ns = 1 }
+};
+static const struct tmem_trial_form copying = { .name = "copy", .copy = true };
 
 static void the_built_in_pages_are_always_the_same(void)
 {
@@ -117,6 +122,8 @@ int main(void)
 	try(&automatic, 1, NR);
 	try(&automatic, 7, NR);
 	try(&refusing, 2, NR - NR / 16);
+	try(&learning, 1, NR);
+	try(&cooling, 2, NR);
 	try(&copying, 3, NR);
 	medians();
 	return 0;
