@@ -115,8 +115,8 @@ struct tmem_snapshot_fault {
 /*
  * 0.  -ENOENT: no such pool of this client; -EINVAL: `pool` is a shared one;
  * -EBUSY: one is being saved; -ESTALE: `since` is not of this store;
- * -ENOMEM; -EIO: a stored page is damaged; -EOPNOTSUPP: a page has a form that
- * can't travel; -EOVERFLOW: 2^24 snapshots were taken; or what write said.
+ * -ENOMEM; -EIO: a stored page is damaged, or its tier can't be read;
+ * -EOVERFLOW: 2^24 snapshots were taken; or what write said.
  * What was written is of no use then, and the store is as it was.
  */
 TMEM_API int tmem_snapshot_save(struct tmem_client *client,

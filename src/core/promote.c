@@ -378,3 +378,25 @@ int tmem_promote(const struct tmem_client *client, tmem_pool_id id,
 	} while (r == -EAGAIN);
 	return r == -ENOENT ? TMEM_MISS : r;
 }
+
+int tmem_promote_pinned(struct tmem_store *store, const struct tmem_slot *slot,
+			struct tmem_slot *ret_slot)
+{
+	struct tmem_tiering *t = store->tiering;
+	struct trip trip;
+	int r;
+
+	memcpy(ret_slot, slot, sizeof(*slot));
+	memcpy(&trip.place, slot->data, sizeof(trip.place));
+	trip.slot = ret_slot;
+	tmem_tiering_enter(t);
+	/* It lives as long as a slot says that a page is there. */
+	trip.segment =
+		tmem_tiering_lot(&t->tiers[trip.place.tier], trip.place.segment)
+			->segment;
+	r = read_record(store, &trip);
+	if (r == 0)
+		make_slot(&trip);
+	tmem_tiering_leave(t);
+	return r == 0 ? 0 : -EIO;
+}

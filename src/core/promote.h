@@ -15,4 +15,11 @@ int tmem_promote(const struct tmem_client *client, tmem_pool_id id,
 		 const struct tmem_key *key, struct tmem_slot *ret_slot,
 		 uint32_t *dict);
 
+/*
+ * The same of a slot of form TIER that is pinned: it may belong to no page any
+ * more.  0 or -EIO.
+ */
+int tmem_promote_pinned(struct tmem_store *store, const struct tmem_slot *slot,
+			struct tmem_slot *ret_slot);
+
 #endif

@@ -9,6 +9,9 @@
  * time, again under the lock, and checked and written without it.  Then the
  * logs of pages that were kept for us are emptied.
  *
+ * What can't be read without a dictionary or a tier travels as LZ4, or as it
+ * is.  The slot is pinned until it was read, so both last.
+ *
  * Everything that it works with is in one mapping of its own.
  */
 #include <errno.h>
@@ -20,6 +23,8 @@
 #include "core/client.h"
 #include "core/object.h"
 #include "core/pool.h"
+#include "core/promote.h"
+#include "core/unzip.h"
 #include "snapshot.h"
 
 enum {
@@ -29,7 +34,8 @@ enum {
 /* A slot, copied. */
 struct copied {
 	_Alignas(64) char bytes[TMEM_SLOT_MAX_BYTES];
-	unsigned size; /* of the slot */
+	unsigned size;	 /* of the slot */
+	uint32_t pinned; /* 0: it says all by itself */
 	const struct tmem_saving_name *name;
 };
 
@@ -42,6 +48,10 @@ struct saver {
 	uint32_t pos;
 	uint16_t order[TMEM_SAVING_NAMES];
 	struct copied copies[BATCH];
+	/* To read a page and to compress it anew. */
+	_Alignas(64) char plain[TMEM_SLOT_MAX_BYTES];
+	char page[TMEM_PAGE_SIZE];
+	_Alignas(64) char zip[TMEM_LZ4_COMPRESS_BYTES];
 	struct tmem_snapshot snapshot;
 	uint64_t bases[TMEM_SNAPSHOT_POOLS][2];
 	struct tmem_snap_emit emit;
@@ -195,17 +205,61 @@ static int begin_locked(struct saver *s) TMEM_REQUIRES(&s->store->control)
 
 /* What was kept for us. */
 
-static void emit_slot(struct saver *s, const struct tmem_saving_name *name,
-		      const struct tmem_slot *slot, unsigned size)
+/* Can the page be read from its slot alone? */
+static bool is_plain(const struct tmem_slot *slot)
 {
 	const struct tmem_codec *codec = tmem_codec_of(tmem_slot_form(slot));
 
-	if (!tmem_slot_is_whole(slot, size))
-		fail(s, -EIO);
-	else if (!codec || codec->has_dict)
-		fail(s, -EOPNOTSUPP);
+	return codec && !codec->has_dict;
+}
+
+static int read_plain(struct saver *s, struct tmem_slot *slot)
+{
+	unsigned length;
+
+	if (is_plain(slot))
+		return 0;
+	if (tmem_unzip_slot(s->store, slot, TMEM_SLOT_MAX_BYTES, s->page) < 0)
+		return -EIO;
+	length = tmem_codec_lz4.compress(
+		s->zip, NULL, s->page, (char *)slot->data, TMEM_PAGE_SIZE - 1);
+	if (!length)
+		memcpy(slot->data, s->page, TMEM_PAGE_SIZE);
+	slot->length = (uint16_t)(length ? length : TMEM_PAGE_SIZE);
+	slot->form_generation =
+		(uint64_t)(length ? TMEM_FORM_LZ4 : TMEM_FORM_RAW)
+		<< TMEM_SLOT_FORM_SHIFT;
+	return 0;
+}
+
+/* A slot that is pinned, in s->plain as one that can be read alone. */
+static int make_plain(struct saver *s, const struct tmem_slot *slot)
+{
+	struct tmem_slot *plain = (struct tmem_slot *)s->plain;
+	int r = 0;
+
+	if (tmem_slot_form(slot) == TMEM_FORM_TIER)
+		r = tmem_promote_pinned(s->store, slot, plain);
 	else
-		tmem_snap_emit_page(&s->emit, name, slot);
+		memcpy(plain, slot, sizeof(*slot) + slot->length);
+	return r < 0 ? r : read_plain(s, plain);
+}
+
+static void emit_slot(struct saver *s, const struct tmem_saving_name *name,
+		      const struct tmem_slot *slot, unsigned size)
+{
+	int r = 0;
+
+	if (!tmem_slot_is_whole(slot, size))
+		r = -EIO;
+	else if (!is_plain(slot))
+		r = make_plain(s, slot);
+	if (r < 0)
+		fail(s, r);
+	else
+		tmem_snap_emit_page(
+			&s->emit, name,
+			is_plain(slot) ? slot : (struct tmem_slot *)s->plain);
 }
 
 static void emit_entry(struct saver *s, const struct tmem_saving_entry *entry)
@@ -381,8 +435,16 @@ static bool copy_locked(struct saver *s, struct tmem_saving_name *name,
 		memcpy(&target, slot->data, sizeof(target));
 		copied = copied && copy_slot(s, target, to);
 	}
-	if (!copied) /* a damaged length */
+	to->pinned = 0;
+	if (!copied) { /* a damaged length */
 		fail(s, -EIO);
+	} else if (!is_plain(slot)) {
+		to->pinned = tmem_saving_pin(store, s->shard, *entry);
+		if (!to->pinned) {
+			fail(s, -ENOMEM);
+			copied = false;
+		}
+	}
 	to->name = name;
 	name->sent = 1;
 	return copied;
@@ -405,10 +467,36 @@ static unsigned copy_some(struct saver *s, uint32_t *at)
 	return nr;
 }
 
+static void unpin_copies(struct saver *s, unsigned nr)
+{
+	unsigned i;
+
+	tmem_lock_acquire(&s->shard->lock);
+	for (i = 0; i < nr; i++)
+		if (s->copies[i].pinned)
+			tmem_saving_unpin(s->store, s->shard,
+					  s->copies[i].pinned);
+	tmem_lock_release(&s->shard->lock);
+}
+
+static void emit_copies(struct saver *s, unsigned nr)
+{
+	bool any_pinned = false;
+	unsigned i;
+
+	for (i = 0; i < nr; i++) {
+		emit_slot(s, s->copies[i].name,
+			  (const struct tmem_slot *)s->copies[i].bytes,
+			  s->copies[i].size);
+		any_pinned |= s->copies[i].pinned != 0;
+	}
+	if (any_pinned)
+		unpin_copies(s, nr);
+}
+
 static void emit_names(struct saver *s)
 {
 	uint32_t at;
-	unsigned nr, i;
 
 	sort_names(s);
 	for (at = 0; at < s->saving.nr_names; at++) {
@@ -418,13 +506,8 @@ static void emit_names(struct saver *s)
 		if (!name->changed)
 			tmem_snap_emit_keep(&s->emit, name);
 	}
-	for (at = 0; at < s->saving.nr_names && error_of(s) == 0;) {
-		nr = copy_some(s, &at);
-		for (i = 0; i < nr; i++)
-			emit_slot(s, s->copies[i].name,
-				  (const struct tmem_slot *)s->copies[i].bytes,
-				  s->copies[i].size);
-	}
+	for (at = 0; at < s->saving.nr_names && error_of(s) == 0;)
+		emit_copies(s, copy_some(s, &at));
 }
 
 /* The whole. */

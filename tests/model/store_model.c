@@ -35,7 +35,8 @@ static void run(uint64_t seed, uint64_t steps, bool with_tier)
 		.limit_bytes = max,
 		.max_limit_bytes = max,
 		.no_raw = (int)rng_below(&rng, 2),
-		.restartable = rng_below(&rng, 3) == 0,
+		/* A tier's pages would not outlive the process. */
+		.restartable = rng_below(&rng, 3) == 0 && !with_tier,
 		.draw = draw,
 		.arg = &rng,
 	};

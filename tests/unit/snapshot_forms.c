@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Snapshots of pages that can't be read from their slots alone: compressed
+ * with a dictionary of their pool, or moved to a tier.
+ */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <tmem/stats.h>
+#include <tmem/store.h>
+#include <tmem/tiers.h>
+
+#include "snapbuf.h"
+
+enum {
+	PAGES = 3000,
+	PHRASE = 64,
+	PHRASES = 400,
+	LIMIT = 6 << 20
+};
+
+static struct tmem_store *store;
+static struct tmem_backend backend;
+static tmem_pool_id pool;
+static int tier_fd = -1;
+static unsigned stride; /* one in so many pages changes */
+
+/* Phrases that all pages draw from: on one of them few come twice. */
+static void fill(unsigned char *page, unsigned key, unsigned version)
+{
+	struct rng rng = { key * 1009ull + version * 77ull };
+	unsigned i, k;
+
+	for (i = 0; i < PAGE / PHRASE; i++) {
+		struct rng phrase = { 7919 + rng_below(&rng, PHRASES) };
+
+		for (k = 0; k < PHRASE; k++)
+			page[i * PHRASE + k] =
+				(unsigned char)(rng_next(&phrase) >> 24);
+		for (k = 0; k < 8; k++)
+			page[i * PHRASE + k] = (unsigned char)rng_next(&rng);
+	}
+}
+
+static struct tmem_io io_of(unsigned key, void *page)
+{
+	return (struct tmem_io){ .object = { { key / 500 } },
+				 .index = key,
+				 .page = page };
+}
+
+static int put(unsigned key, unsigned version)
+{
+	unsigned char page[PAGE];
+	struct tmem_io io = io_of(key, page);
+
+	fill(page, key, version);
+	CHECK_EQ(backend.ops->store(backend.self, pool, &io, 1), 0);
+	return io.result;
+}
+
+/* version 0: it is not there. */
+static void must_have(const struct tmem_backend *b, tmem_pool_id from,
+		      unsigned key, unsigned version)
+{
+	unsigned char page[PAGE], want[PAGE];
+	struct tmem_io io = io_of(key, page);
+
+	CHECK_EQ(b->ops->load(b->self, from, &io, 1), 0);
+	CHECK_EQ(io.result, version ? 0 : TMEM_MISS);
+	fill(want, key, version);
+	CHECK(!version || memcmp(page, want, PAGE) == 0);
+}
+
+static struct tmem_stats stats(void)
+{
+	struct tmem_stats s;
+
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	return s;
+}
+
+static void settle(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 8; i++)
+		while (tmem_store_maintain(store, 1000000000))
+			;
+}
+
+static void begin(uint64_t limit_bytes, bool with_tier)
+{
+	struct tmem_store_options o = { .limit_bytes = limit_bytes,
+					.cool_after_ns = 1,
+					.dict_every_ns = 1 };
+	struct tmem_tier_setup setup = { .kind = TMEM_TIER_KIND_MAPPED,
+					 .max_bytes = 64 << 20 };
+
+	CHECK_EQ(tmem_store_open(&o, &store), 0);
+	if (with_tier) {
+		tier_fd = memfd_create("tier", MFD_CLOEXEC);
+		CHECK_EQ(ftruncate(tier_fd, 64 << 20), 0);
+		setup.fd = tier_fd;
+		CHECK_EQ(tmem_store_add_tier(store, &setup), 0);
+	}
+	backend = tmem_store_backend(store);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
+}
+
+static void end(void)
+{
+	tmem_store_check(store);
+	tmem_store_close(store);
+	if (tier_fd >= 0)
+		close(tier_fd);
+	tier_fd = -1;
+}
+
+/* Stores all, as far as there is room for. */
+static unsigned fill_store(void)
+{
+	unsigned key;
+
+	for (key = 0; key < PAGES; key++) {
+		if (put(key, 1) != 0)
+			break;
+		if (key % 500 == 499)
+			settle();
+	}
+	settle();
+	return key;
+}
+
+/* Meanwhile: what the saver has yet to read is replaced and dropped. */
+static void change(void *arg)
+{
+	unsigned *nr = arg, key;
+
+	if ((*nr)++)
+		return;
+	for (key = 0; key < PAGES; key += stride)
+		put(key, 2);
+	for (key = 1; key < PAGES; key += stride) {
+		struct tmem_io io = io_of(key, NULL);
+
+		backend.ops->invalidate(backend.self, pool, &io, 1);
+	}
+	settle();
+	tmem_store_check(store);
+}
+
+static void save_and_restore(unsigned nr_pages, bool changing)
+{
+	struct tmem_store_options o = { .limit_bytes = 64 << 20 };
+	unsigned nr = 0, key;
+	struct snapbuf buf = { .hook = changing ? change : NULL, .arg = &nr };
+	struct tmem_snapshot_sink sink = snapbuf_sink(&buf);
+	struct tmem_snapshot_source source;
+	struct tmem_snapshot_fault fault;
+	static struct tmem_snapshot s;
+	struct tmem_store *other;
+	struct tmem_backend b;
+
+	CHECK_EQ(
+		tmem_snapshot_save(tmem_client_default(store), NULL, &sink, &s),
+		0);
+	CHECK_EQ(s.pages, nr_pages);
+	tmem_store_check(store);
+	CHECK_EQ(tmem_store_open(&o, &other), 0);
+	source = snapbuf_source(&buf);
+	CHECK_EQ(tmem_snapshot_restore(tmem_client_default(other), NULL,
+				       &source, &s, &fault),
+		 0);
+	b = tmem_store_backend(other);
+	for (key = 0; key < PAGES; key++)
+		must_have(&b, s.pools[0].pool, key, key < nr_pages);
+	tmem_store_check(other);
+	tmem_store_close(other);
+	snapbuf_free(&buf);
+}
+
+static void pages_with_a_dictionary_travel_without_it(void)
+{
+	stride = 3;
+	begin(64 << 20, false);
+	CHECK_EQ(fill_store(), PAGES);
+	CHECK(stats().zstd_dict_pages > PAGES / 2);
+	save_and_restore(PAGES, false);
+	save_and_restore(PAGES, true);
+	end();
+}
+
+static void pages_in_a_tier_are_read_from_there(void)
+{
+	unsigned nr;
+
+	stride = 20; /* what is kept needs room */
+	begin(LIMIT, true);
+	nr = fill_store();
+	CHECK(nr > PAGES / 2);
+	CHECK(stats().tier_pages > nr / 4);
+	save_and_restore(nr, false);
+	save_and_restore(nr, true);
+	end();
+}
+
+int main(void)
+{
+	RUN(pages_with_a_dictionary_travel_without_it);
+	RUN(pages_in_a_tier_are_read_from_there);
+	return 0;
+}
