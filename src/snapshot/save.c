@@ -274,8 +274,9 @@ static void emit_entry(struct saver *s, const struct tmem_saving_entry *entry)
 		tmem_snap_emit_keep(&s->emit, &entry->name);
 }
 
-static void unpin_all(struct saver *s, struct tmem_shard *shard,
-		      const struct tmem_saving_log *log)
+/* Under the lock: metadata only changes where a check would wait for it. */
+static void end_log(struct saver *s, struct tmem_shard *shard,
+		    struct tmem_saving_log *log)
 {
 	uint64_t i;
 
@@ -284,6 +285,7 @@ static void unpin_all(struct saver *s, struct tmem_shard *shard,
 		if (log->entries[i].handle)
 			tmem_saving_unpin(s->store, shard,
 					  log->entries[i].handle);
+	tmem_meta_free(&s->store->meta, log, 1);
 	tmem_lock_release(&shard->lock);
 }
 
@@ -301,9 +303,8 @@ static void empty_log(struct saver *s, uint32_t nr)
 	for (; log; log = next) {
 		for (i = 0; i < log->nr && error_of(s) == 0; i++)
 			emit_entry(s, &log->entries[i]);
-		unpin_all(s, shard, log);
 		next = log->next;
-		tmem_meta_free(&s->store->meta, log, 1);
+		end_log(s, shard, log);
 	}
 }
 
