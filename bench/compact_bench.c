@@ -280,7 +280,7 @@ int main(int argc, char **argv)
 {
 	struct tmem_store_options options = { .limit_bytes = 16ull << 30 };
 	struct options o = { 0 };
-	uint64_t rng = 987654321, held_mib[2];
+	uint64_t rng = 987654321, held_mib[2] = { 0 };
 	double seconds = 0;
 	unsigned r;
 
