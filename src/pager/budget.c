@@ -422,12 +422,10 @@ static uint64_t tick_for(const struct tmem_pager *pager, int64_t usage)
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
 	int64_t usage, grant;
-	uint64_t ns;
 
-	if (nothing_new(pager)) {
-		ns = tick_for(pager, tmem_budget_usage_pages(pager));
-		return ns > TICK_IDLE_NS ? ns : TICK_IDLE_NS;
-	}
+	/* However far it is now: others may take what is left meanwhile. */
+	if (nothing_new(pager))
+		return TICK_IDLE_NS;
 	tmem_clock_adjust(pager);
 	read_usage(pager);
 	usage = tmem_budget_usage_pages(pager);
