@@ -15,6 +15,7 @@
 #include "procfs.h"
 #include "region.h"
 #include "serve.h"
+#include "zeros.h"
 
 enum {
 	MIB_PAGES = 256,
@@ -36,7 +37,9 @@ enum {
 	/* Looks in one go that find only busy pages. */
 	BUSY_MAX = 16,
 	/* Faults wait no longer than for these when we are far above. */
-	RECLAIM_MAX = 128
+	RECLAIM_MAX = 128,
+	/* Fewer pages of zeros than that are not worth a sweep. */
+	SILENT_PAGES = 2 * MIB_PAGES
 };
 
 #define NS_PER_MS 1000000ull
@@ -370,6 +373,30 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 	pager->unknown_at_scan = unknown_pages(pager, usage);
 }
 
+/*
+ * Pages of zeros that the program may fill without our seeing it: they must
+ * be out before they are more than there is room for.  Taking one out costs a
+ * third of what filling it does.
+ */
+static void watch_zeros(struct tmem_pager *pager, int64_t usage)
+{
+	int64_t unknown = unknown_pages(pager, usage - pager->pss_minus_rss);
+	int64_t all = grant_pages(pager) +
+		      atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
+	int64_t silent, room = all - usage;
+
+	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode))
+		return;
+	if (pager->zeros_new)
+		tmem_zeros_counted(pager, unknown, pager->zeros_found);
+	pager->zeros_new = false;
+	silent = tmem_zeros_silent(pager, unknown);
+	if (silent > SILENT_PAGES &&
+	    silent > room + reserve_pages(grant_pages(pager)) &&
+	    room < silent * pager->nr_handlers / 4)
+		tmem_zeros_sweep(pager, unknown);
+}
+
 /* Some memory must stay for the program to run in: the rest goes to disk. */
 static void limit_store(struct tmem_pager *pager, int64_t grant)
 {
@@ -431,6 +458,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	usage = tmem_budget_usage_pages(pager);
 	settle_grant(pager, usage);
 	arm_if_near(pager, usage);
+	watch_zeros(pager, usage);
 	tmem_evict_reap(pager, false);
 	grant = grant_pages(pager);
 	limit_store(pager, grant);

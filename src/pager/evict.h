@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Eviction: which pages leave, and on which way.
+ * Eviction: what becomes of the pages that leave.
  *
- * Which: a clock over the leaves of the page table.  The hand passes by a
- * page once after it came in (its young bit), and takes it the next time.
- * User space sees no accesses to present pages; coming back is all we know.
+ * Which: the clock's hand says that (hand.h), or who looks for pages that
+ * cost nothing (zeros.h).
  *
- * How: up to a group of frames at once, under the lock, neighbours in one
- * call (move.h); then without the lock each page is dropped if it is zeros,
- * or compared with its kept copy, or stored, or, if tmem refuses it, queued
- * for the swap file; then under the lock the table is told.  A fault on a
- * page that is on its way out is answered from its frame.
+ * How: up to a group of frames at once.  Under the lock pages are moved into
+ * it; then without the lock each page is dropped if it is zeros, or compared
+ * with its kept copy, or stored, or, if tmem refuses it, queued for the swap
+ * file; then under the lock the table is told.  A fault on a page that is on
+ * its way out is answered from its frame.
  */
 #ifndef TMEM_PAGER_EVICT_H
 #define TMEM_PAGER_EVICT_H
 
+#include "hand.h"
 #include "pager.h"
 
 /*
@@ -24,6 +24,20 @@
  */
 int tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
 		    unsigned nr);
+
+/*
+ * The same in steps, for who chooses the pages: whether nr may leave now;
+ * after they were moved into the batch's group, that group, or NULL if it is
+ * empty (then it is free again); and what is done with it without the lock.
+ * `scratch` is a page.
+ */
+bool tmem_evict_may_locked(const struct tmem_pager *pager, unsigned nr)
+	TMEM_REQUIRES(&pager->lock);
+struct tmem_frame_group *tmem_evict_begin_locked(struct tmem_pager *pager,
+						 struct tmem_batch *b)
+	TMEM_REQUIRES(&pager->lock);
+void tmem_evict_finish(struct tmem_pager *pager, struct tmem_frame_group *group,
+		       uint8_t *scratch);
 
 /* Finishes writes that are done; with `wait`, at least one if any. */
 void tmem_evict_reap(struct tmem_pager *pager, bool wait);

@@ -12,7 +12,8 @@
  * taken out of userfaultfd's sight while it is released (madvise on watched
  * memory would wait for an event that only we can read).  MOVE wants source
  * and destination with equal protection: there are groups that are
- * read-write and groups that may be executed too.
+ * read-write and groups that may be executed too.  A large one is kept for
+ * pages of zeros, which leave many at a time (zeros.h).
  *
  *   F1  A group is free, or owned by one evictor, or waits without an owner
  *       for its last write; whoever sees that one done owns it to free it.
@@ -35,10 +36,14 @@ struct tmem_pager;
 enum {
 	FRAME_GROUP = 16,
 	FRAME_GROUPS_RW = 16,
-	FRAME_GROUPS_RWX = 2
+	FRAME_GROUPS_RWX = 2,
+	FRAME_ZEROS = 512 /* pages of the group for zeros */
 };
 enum {
-	FRAME_GROUPS = FRAME_GROUPS_RW + FRAME_GROUPS_RWX
+	FRAME_GROUPS_SMALL = FRAME_GROUPS_RW + FRAME_GROUPS_RWX,
+	FRAME_GROUPS = FRAME_GROUPS_SMALL + 1,
+	FRAMES_SMALL = FRAME_GROUPS_SMALL * FRAME_GROUP,
+	FRAMES = FRAMES_SMALL + FRAME_ZEROS
 };
 
 struct tmem_frame {
@@ -54,16 +59,19 @@ struct tmem_frame {
 };
 
 struct tmem_frame_group {
-	uint8_t *pages; /* FRAME_GROUP pages */
+	uint8_t *pages;
+	struct tmem_frame *frame; /* as many */
+	unsigned nr_pages;
+	uint32_t first; /* number of the first frame */
 	bool busy;
 	bool owned; /* by an evictor; busy without an owner: being written */
 	bool executable;
 	unsigned nr_used; /* frames filled since it was taken */
-	struct tmem_frame frame[FRAME_GROUP];
 };
 
 struct tmem_frames {
-	struct tmem_frame_group group[FRAME_GROUPS];
+	struct tmem_frame_group group[FRAME_GROUPS]; /* the last: for zeros */
+	struct tmem_frame frame[FRAMES];
 };
 
 /* Maps the groups; they are registered by tmem_frames_register(). */
@@ -75,6 +83,9 @@ int tmem_frames_remap(struct tmem_pager *pager);
 /* A free group, or NULL.  The lock is held. */
 struct tmem_frame_group *tmem_frames_take_locked(struct tmem_pager *pager,
 						 bool executable);
+/* The one for zeros: not for what the swap file may have to take. */
+struct tmem_frame_group *
+tmem_frames_take_zeros_locked(struct tmem_pager *pager);
 /* Gives the memory back; the caller marks it free under the lock. */
 void tmem_frames_release(struct tmem_pager *pager,
 			 struct tmem_frame_group *group);
@@ -82,14 +93,17 @@ void tmem_frames_release(struct tmem_pager *pager,
 static inline uint8_t *tmem_frame_page(const struct tmem_frames *frames,
 				       uint32_t nr)
 {
-	return frames->group[nr / FRAME_GROUP].pages +
-	       (size_t)(nr % FRAME_GROUP) * TMEM_PAGE_SIZE;
+	const struct tmem_frame_group *group =
+		&frames->group[nr < FRAMES_SMALL ? nr / FRAME_GROUP
+						 : FRAME_GROUPS_SMALL];
+
+	return group->pages + (size_t)(nr - group->first) * TMEM_PAGE_SIZE;
 }
 
 static inline struct tmem_frame *tmem_frame(struct tmem_frames *frames,
 					    uint32_t nr)
 {
-	return &frames->group[nr / FRAME_GROUP].frame[nr % FRAME_GROUP];
+	return &frames->frame[nr];
 }
 
 #endif

@@ -5,6 +5,9 @@
  *   exec*, posix_spawn*   programs that can't be paged are reported;
  *   madvise               wipe-on-fork ranges stay out; guard pages drop
  *                         what was evicted there (no event tells of it);
+ *                         what is to be populated is so piece by piece;
+ *   mmap                  so is a new mapping: as one call it would fill any
+ *                         amount of memory before we could see a page of it;
  *   mlockall              must not lock our memory;
  *   pthread_mutex_init    robust mutexes are touched at a thread's exit.
  * Whoever calls the kernel directly for these gets what gate.h says of raw
@@ -35,11 +38,16 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 __asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 
 enum {
-	PATH_ROOM = 4096
+	PATH_ROOM = 4096,
+	POPULATE_BYTES = 1 << 20
 };
 
 static struct {
@@ -56,6 +64,7 @@ static struct {
 			    char *const[]);
 	int (*mutex_init)(pthread_mutex_t *, const pthread_mutexattr_t *);
 	int (*getrobust)(const pthread_mutexattr_t *, int *);
+	void *(*mmap)(void *, size_t, int, int, int, off_t);
 } real;
 
 /* dlsym gives a data pointer; the way POSIX says to make it a function. */
@@ -75,6 +84,7 @@ __attribute__((constructor(101))) static void find_real(void)
 	find(&real.posix_spawnp, "posix_spawnp");
 	find(&real.mutex_init, "pthread_mutex_init");
 	find(&real.getrobust, "pthread_mutexattr_getrobust");
+	find(&real.mmap, "mmap");
 }
 
 /* Raw result to libc's: -1 and errno. */
@@ -334,8 +344,72 @@ static void ask_for_range(enum tmem_gate_command command, uintptr_t start,
 	tmem_gate_end(pager);
 }
 
+/*
+ * MADV_POPULATE_READ or _WRITE as many calls, as the kernel itself works: page
+ * by page, up to the first error.  Between two of them the pager gets its turn.
+ */
+static long populate(void *addr, size_t len, int advice)
+{
+	char *at = addr;
+	long r = 0;
+
+	if (!tmem_pager || (uintptr_t)addr > UINTPTR_MAX - len)
+		return tmem_sys(SYS_madvise, addr, len, advice);
+	do {
+		size_t piece = len < POPULATE_BYTES ? len : POPULATE_BYTES;
+
+		r = tmem_sys(SYS_madvise, at, piece, advice);
+		at += piece;
+		len -= piece;
+	} while (r == 0 && len);
+	return r;
+}
+
+static void *map_for_real(void *addr, size_t len, int prot, int flags, int fd,
+			  off_t offset)
+{
+	long r;
+
+	if (real.mmap)
+		return real.mmap(addr, len, prot, flags, fd, offset);
+	r = tmem_sys(SYS_mmap, addr, len, prot, flags, fd, offset);
+	if (r > -4096 && r < 0)
+		return tmem_sys_pointer((uintptr_t)libc_result(r));
+	return tmem_sys_pointer((uintptr_t)r);
+}
+
+EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd,
+		  off_t offset)
+{
+	const int anonymous = MAP_ANONYMOUS | MAP_PRIVATE;
+	void *p;
+
+	/* A reserve is not populated, nor if it is not to wait. */
+	if (!(flags & MAP_POPULATE) || (flags & MAP_NONBLOCK) || !tmem_pager ||
+	    (flags & anonymous) != anonymous || prot == PROT_NONE)
+		return map_for_real(addr, len, prot, flags, fd, offset);
+	p = map_for_real(addr, len, prot, flags & ~MAP_POPULATE, fd, offset);
+	/* The mapping is there, whether all of its memory is or not. */
+	if (p != MAP_FAILED)
+		populate(p, len,
+			 prot & PROT_WRITE ? MADV_POPULATE_WRITE
+					   : MADV_POPULATE_READ);
+	return p;
+}
+
+/* The header makes the name above mmap64's: with 64 bits they are one. */
+EXPORT void *map_plain(void *addr, size_t len, int prot, int flags, int fd,
+		       off_t offset) __asm__("mmap");
+EXPORT void *map_plain(void *addr, size_t len, int prot, int flags, int fd,
+		       off_t offset)
+{
+	return mmap(addr, len, prot, flags, fd, offset);
+}
+
 EXPORT int madvise(void *addr, size_t len, int advice)
 {
+	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
+		return libc_result(populate(addr, len, advice));
 	if (advice == MADV_WIPEONFORK)
 		ask_for_range(GATE_LEAVE_OUT, (uintptr_t)addr, len);
 	else if (advice == MADV_GUARD_INSTALL)

@@ -190,7 +190,12 @@ struct tmem_pager {
 	uint32_t nr_relatives;	    /* that live, as last seen */
 	uint64_t shmem_pages;
 	int64_t unknown_at_scan;
-	uint64_t scan_ns; /* what the last scan took */
+	uint64_t zeros_found; /* by the last scan; zeros.h */
+	bool zeros_new;	      /* and not told yet */
+	int64_t zeros_base;   /* zeros.h: Z1 */
+	uint32_t zeros_leaf;  /* where the sweep goes on, */
+	uint64_t zeros_done;  /* and from which address there */
+	uint64_t scan_ns;     /* what the last scan took */
 	uint64_t scan_end_ns;
 	uint64_t full_until_ticks; /* no place was found: pause until then */
 	unsigned idle_ticks;	   /* looks since the program last ran */

@@ -45,6 +45,7 @@ struct scan {
 	/* Adopting: everything up to here is known to be mapped or dropped. */
 	bool adopt;
 	uint64_t adopted;
+	uint64_t zeros; /* pages found that are the kernel's of zeros */
 };
 
 int tmem_region_init(struct tmem_pager *pager)
@@ -139,7 +140,7 @@ static void discover(struct tmem_pager *pager, struct scan *s, uint64_t start,
 		.vec = (uintptr_t)s->regions,
 		.vec_len = SCAN_REGIONS,
 		.category_mask = PAGE_IS_PRESENT,
-		.return_mask = PAGE_IS_PRESENT,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_PFNZERO,
 	};
 
 	while (arg.start < end) {
@@ -151,6 +152,8 @@ static void discover(struct tmem_pager *pager, struct scan *s, uint64_t start,
 			uint64_t vpn = tmem_vpn(s->regions[i].start);
 			uint64_t stop = tmem_vpn(s->regions[i].end);
 
+			if (s->regions[i].categories & PAGE_IS_PFNZERO)
+				s->zeros += stop - vpn;
 			for (; vpn < stop; vpn++)
 				if (!found_present_locked(pager, vpn))
 					return;
@@ -375,6 +378,8 @@ static void scan(struct tmem_pager *pager, bool adopt)
 		drop_unmapped(pager, &s, 1ull << 47);
 	atomic_store(&pager->slot->unpageable_bytes,
 		     pager->small_too ? 0 : s.small_bytes);
+	pager->zeros_found = s.zeros;
+	pager->zeros_new = true;
 	PAGER_COUNT(pager, scans, 1);
 	tmem_lock_release(&pager->lock);
 }

@@ -194,7 +194,10 @@ class Top(Live):
         tmem, pid = self.up("grant=%d" % (20 * MIB), "stored=1000",
                             "count=faults_store:50",
                             "wait-file=" + self.path("end"))
-        program = wait_for(lambda: self.seen(tmem.pid), "the tree")
+        # The faults may be counted between the two looks of one `top`.
+        wait_for(lambda: (self.seen(tmem.pid) or {}).get(
+            "counters", {}).get("faults_store") == 50, "the faults")
+        program = self.seen(tmem.pid)
         self.assertEqual(program["program"], "cli_fake_pager")
         self.assertEqual(program["program_pid"], pid)
         self.assertEqual(program["uid"], os.geteuid())

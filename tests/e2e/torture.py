@@ -155,6 +155,8 @@ def rows():
           suffix="-small")
     check("heap", "malloc", mib=48, limit="24M")
     add("heap", "brk calloc trim")
+    add("populate", "mmap write read touch", mib=96, limit="24M", swaps=True)
+    add("populate", "sparse", mib=256, limit="24M")
     add("uffd", "missing protect")
     add("exit", "killed exit quick leader orphan atexit")
     add("exit", "kill", status=-signal.SIGKILL)
