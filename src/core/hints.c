@@ -276,6 +276,8 @@ static bool resize_dir(struct tmem_hints *hints, struct tmem_meta *meta,
 		pages = tmem_meta_alloc(meta, want);
 	if (!pages)
 		return false;
+	if (!want) /* pages that were in it before have gone */
+		memset(hints->first, 0, sizeof(hints->first));
 	memcpy(pages, hints->pages,
 	       (used < size ? used : size) * sizeof(struct tmem_hints_page *));
 	if (have)

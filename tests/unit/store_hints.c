@@ -154,6 +154,37 @@ static void it_goes_up_and_down(void)
 	close_table();
 }
 
+static void fit(uint32_t pages_of_table)
+{
+	uint32_t nr = (pages_of_table - 2) * TMEM_HINTS_PER_PAGE;
+
+	while (tmem_hints_fit(&table, &meta, nr))
+		;
+	CHECK_EQ(table.size, pages_of_table);
+}
+
+/* The directory that it had while it was small is what it was then. */
+static void what_it_gave_up_is_not_its_own(void)
+{
+	static const char zeros[4096];
+	char *others[8];
+	unsigned i;
+
+	open_table(1u << 20);
+	fit(TMEM_HINTS_INLINE);
+	fit(TMEM_HINTS_INLINE + 4);
+	fit(TMEM_HINTS_INLINE - 6);
+	for (i = 0; i < 8; i++)
+		CHECK(others[i] = tmem_meta_alloc(&meta, 1));
+	fit(TMEM_HINTS_INLINE - 2);
+	for (i = 1; i < 20000; i++)
+		look(i);
+	for (i = 0; i < 8; i++)
+		CHECK(memcmp(others[i], zeros, sizeof(zeros)) == 0);
+	check();
+	close_table();
+}
+
 static void a_hint_is_corrected(void)
 {
 	open_table(1u << 20);
@@ -202,6 +233,7 @@ int main(void)
 	RUN(it_finds_nearly_all_at_any_size);
 	RUN(it_shrinks_and_keeps_what_has_room);
 	RUN(it_goes_up_and_down);
+	RUN(what_it_gave_up_is_not_its_own);
 	RUN(a_hint_is_corrected);
 	RUN(the_oldest_gives_way);
 	RUN(without_memory_it_finds_less);
