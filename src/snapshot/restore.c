@@ -250,8 +250,17 @@ static bool is_pool(const struct restorer *r, const struct tmem_snap_pool *rec)
 		       : !rec->uuid[0] && !rec->uuid[1]);
 }
 
-/* The pool that holds the snapshot of that id. */
-static int find_base(struct restorer *r, const uint64_t id[2],
+/* The caller's, and of the same kind: pages are taken as they are there. */
+static bool can_be_base(const struct restorer *r,
+			const struct tmem_snapshot_pool *base, uint32_t flags)
+{
+	const struct tmem_pool *pool = tmem_pool_of(r->client, base->pool);
+
+	return base->epoch && pool && atomic_load(&pool->flags) == flags;
+}
+
+/* The pool that holds the snapshot which the record names. */
+static int find_base(struct restorer *r, const struct tmem_snap_pool *rec,
 		     struct base *ret_base)
 {
 	const struct tmem_snapshot *since = r->options->since;
@@ -265,9 +274,9 @@ static int find_base(struct restorer *r, const uint64_t id[2],
 	for (i = 0; i < since->nr_pools; i++) {
 		const struct tmem_snapshot_pool *pool = &since->pools[i];
 
-		if (pool->epoch && pool->id[0] == id[0] &&
-		    pool->id[1] == id[1] &&
-		    tmem_pool_of(r->client, pool->pool)) {
+		if (pool->id[0] == rec->base[0] &&
+		    pool->id[1] == rec->base[1] &&
+		    can_be_base(r, pool, rec->flags)) {
 			*ret_base = (struct base){ pool->pool, pool->epoch };
 			return 0;
 		}
@@ -314,7 +323,7 @@ static int read_pool(struct restorer *r, const unsigned char *at, size_t left)
 		return wrong(r);
 	r->has_base[nr] = rec.base[0] || rec.base[1];
 	if (r->has_base[nr])
-		error = find_base(r, rec.base, &r->bases[nr]);
+		error = find_base(r, &rec, &r->bases[nr]);
 	pool.id[0] = r->reader.header.id[0];
 	pool.id[1] = r->reader.header.id[1] + nr;
 	pool.source = rec.source;

@@ -143,7 +143,8 @@ static void open_store(void)
 				      .index = i,
 				      .page = bytes };
 
-		page_fill(bytes, i);
+		/* The last is equal to another. */
+		page_fill(bytes, i < BASE_PAGES - 1 ? i : 1);
 		CHECK_EQ(backend.ops->store(backend.self, so.pool, &io, 1), 0);
 	}
 	sink = snapbuf_sink(&buf);
@@ -292,6 +293,21 @@ static void kept_pages_are_there(void)
 	expect(-EBADMSG, "twice");
 }
 
+/* What is taken as it is means something in a pool of its kind only. */
+static void a_base_is_of_the_same_kind(void)
+{
+	pool(0, 0, true);
+	object(0);
+	keep(1, BASE_PAGES - 1, "", 0);
+	totals(0, 1, 0);
+	expect(0, "");
+	pool(0, TMEM_POOL_EPHEMERAL, true);
+	object(0);
+	keep(1, BASE_PAGES - 1, "", 0);
+	totals(0, 1, 0);
+	expect(-ESTALE, "based");
+}
+
 static void pools_are_what_can_be(void)
 {
 	struct tmem_snap_pool rec = { .type = TMEM_SNAP_POOL, .source = 1 };
@@ -331,6 +347,7 @@ int main(void)
 	RUN(the_end_is_the_end);
 	RUN(pages_are_what_they_say);
 	RUN(kept_pages_are_there);
+	RUN(a_base_is_of_the_same_kind);
 	RUN(pools_are_what_can_be);
 	tmem_store_check(store);
 	tmem_store_close(store);
