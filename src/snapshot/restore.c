@@ -21,6 +21,7 @@
 #include "arena/map.h"
 #include "codecs/codec.h"
 #include "core/client.h"
+#include "core/dicts.h"
 #include "core/evict.h"
 #include "core/object.h"
 #include "core/pool.h"
@@ -157,7 +158,7 @@ static int stale(struct restorer *r)
 
 /*
  * The page in the base: pinned, or of same-filled and ephemeral ones a copy in
- * r->slot.  TMEM_MISS: it was ephemeral, and is gone.
+ * r->slot, whose dictionary is held.  TMEM_MISS: it was ephemeral, and is gone.
  */
 static int take_locked(struct restorer *r, const struct tmem_key *key,
 		       uint32_t *ret_pinned) TMEM_REQUIRES(&key->shard->lock)
@@ -178,6 +179,8 @@ static int take_locked(struct restorer *r, const struct tmem_key *key,
 		return -EIO;
 	if (is_ephemeral(r) || tmem_slot_form(slot) == TMEM_FORM_SAME) {
 		memcpy(r->slot, slot, sizeof(*slot) + slot->length);
+		if (tmem_dicts_of_slot(slot))
+			tmem_dicts_hold(store, tmem_dicts_of_slot(slot));
 		return 0;
 	}
 	*ret_pinned = tmem_saving_pin(store, key->shard, *entry);
@@ -198,7 +201,7 @@ static int keep(struct restorer *r, uint32_t index)
 	tmem_pool_id base = r->bases[r->pool].pool;
 	struct data data = { TMEM_FORM_REF, sizeof(uint32_t), NULL };
 	struct tmem_key key;
-	uint32_t pinned = 0;
+	uint32_t pinned = 0, dict;
 	int error;
 
 	r->snapshot.kept_pages++;
@@ -211,10 +214,13 @@ static int keep(struct restorer *r, uint32_t index)
 	if (error)
 		return error == TMEM_MISS ? 0 : error;
 	data.bytes = &pinned;
+	dict = pinned ? 0 : tmem_dicts_of_slot(slot);
 	if (!pinned)
 		data = (struct data){ tmem_slot_form(slot), slot->length,
 				      slot->data };
 	error = put(r, index, &data);
+	if (dict)
+		tmem_dicts_release(r->store, dict);
 	if (error && pinned)
 		give_back(r, key.shard, pinned);
 	return error;
