@@ -551,10 +551,29 @@ static uint32_t known_tag(uint32_t pos, unsigned depth, uint16_t entry)
 					     << (bits - TMEM_INDEX_WINDOW_BITS);
 }
 
+/*
+ * Where an entry lies, as far as `pos` must be told from it: by its hash if a
+ * deeper segment was there when `pos` was set.
+ */
+static uint32_t pos_of(const struct tmem_index *index, uint32_t pos,
+		       unsigned depth, const struct tmem_bucket *bucket,
+		       unsigned i)
+{
+	unsigned below =
+		TMEM_INDEX_TAG_BITS - TMEM_INDEX_WINDOW_BITS - above(depth);
+	uint64_t hash;
+
+	if (!(pos & ((1u << below) - 1)))
+		return known_tag(pos, depth, bucket->tags[i]);
+	index->hashes(index->arg, &bucket->refs[i], 1, &hash);
+	return tag_of(hash);
+}
+
 bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
 			   void (*fn)(void *arg, uint32_t ref), void *arg)
 {
 	const struct tmem_segment *segment;
+	const struct tmem_bucket *bucket;
 	uint32_t step, end, tag;
 	unsigned b, i, depth;
 
@@ -567,11 +586,12 @@ bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
 	end = (*pos / step + 1) * step;
 	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {
-			tag = known_tag(*pos, depth,
-					segment->buckets[b].tags[i]);
-			if (segment->buckets[b].refs[i] && tag >= *pos &&
-			    tag < end)
-				fn(arg, segment->buckets[b].refs[i]);
+			bucket = &segment->buckets[b];
+			if (!bucket->refs[i])
+				continue;
+			tag = pos_of(index, *pos, depth, bucket, i);
+			if (tag >= *pos && tag < end)
+				fn(arg, bucket->refs[i]);
 		}
 	*pos = end;
 	return !(end >> TMEM_INDEX_TAG_BITS);

@@ -7,6 +7,7 @@
 
 enum {
 	REFS = 60000,
+	DEEP = 8000,
 	MANY = 700000 /* its window moves twice */
 };
 
@@ -179,6 +180,45 @@ static void equal_hashes_end_in_a_refusal(void)
 	close_index();
 }
 
+static void visit(void *arg, uint32_t ref)
+{
+	unsigned *nr = arg;
+
+	++nr[ref];
+}
+
+/*
+ * Entries lie close together, deep in the index; in the midst of them all but
+ * each 100th go.  What is left is met all the same, once.
+ */
+static void no_part_is_left_out_when_all_merges(void)
+{
+	static unsigned nr[DEEP + 1];
+	uint32_t ref, pos = 0;
+
+	open_index(64u << 20);
+	for (ref = 1; ref <= DEEP; ref++) {
+		hashes[ref] = ref / 2 << TMEM_INDEX_HOME_BITS | ref % 61;
+		CHECK(tmem_index_insert(&table, &meta, hashes[ref], ref));
+	}
+	check(DEEP);
+	CHECK(table.depth >= 12);
+	while (pos < 1600)
+		CHECK(tmem_index_visit_part(&table, &pos, visit, nr));
+	for (ref = 1; ref <= DEEP; ref++)
+		if (ref % 100) {
+			tmem_index_remove(&table, &meta, hashes[ref], ref);
+			hashes[ref] = 0;
+		}
+	check(DEEP / 100);
+	CHECK(table.depth <= 5);
+	while (tmem_index_visit_part(&table, &pos, visit, nr))
+		;
+	for (ref = 100; ref <= DEEP; ref += 100)
+		CHECK_EQ(nr[ref], 1);
+	close_index();
+}
+
 static void no_memory_is_a_refusal(void)
 {
 	uint32_t ref;
@@ -202,6 +242,7 @@ int main(void)
 	RUN(its_memory_follows_the_number_of_entries);
 	RUN(many_entries_are_told_apart);
 	RUN(equal_hashes_end_in_a_refusal);
+	RUN(no_part_is_left_out_when_all_merges);
 	RUN(no_memory_is_a_refusal);
 	return 0;
 }
