@@ -173,8 +173,7 @@ static void look_at(void *arg, uint32_t ref)
 	if (ref & TMEM_REF_OBJECT)
 		return;
 	slot = tmem_arena_slot(&v->store->arena, ref);
-	if (tmem_slot_form(slot) == TMEM_FORM_SAME ||
-	    tmem_slot_form(slot) == TMEM_FORM_REF ||
+	if (!tmem_form_has_page(tmem_slot_form(slot)) ||
 	    !tmem_arena_is_movable(&v->store->arena, ref))
 		return;
 	if (v->cool->migrating)

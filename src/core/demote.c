@@ -49,12 +49,6 @@ enum turn {
 	TURN_ALL
 };
 
-static bool is_data(unsigned form)
-{
-	return form == TMEM_FORM_LZ4 || form == TMEM_FORM_RAW ||
-	       form == TMEM_FORM_ZSTD || tmem_form_has_dict(form);
-}
-
 /* cool.c has nothing more to gain from it. */
 static bool is_small(const struct tmem_slot *slot)
 {
@@ -67,7 +61,7 @@ static bool is_small(const struct tmem_slot *slot)
 static bool may_go(const struct tmem_store *store, const struct tmem_slot *slot,
 		   unsigned turn)
 {
-	if (!is_data(tmem_slot_form(slot)) ||
+	if (!tmem_form_has_page(tmem_slot_form(slot)) ||
 	    tmem_slot_bytes(slot->length) <= SMALLEST_BYTES ||
 	    tmem_pool_has(store, tmem_slot_pool(slot), TMEM_POOL_EPHEMERAL))
 		return false;

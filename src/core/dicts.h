@@ -108,6 +108,13 @@ static inline bool tmem_form_has_dict(unsigned form)
 	return form == TMEM_FORM_LZ4_DICT || form == TMEM_FORM_ZSTD_DICT;
 }
 
+/* The page itself is in the slot, and more of it than a word. */
+static inline bool tmem_form_has_page(unsigned form)
+{
+	return form == TMEM_FORM_LZ4 || form == TMEM_FORM_RAW ||
+	       form == TMEM_FORM_ZSTD || tmem_form_has_dict(form);
+}
+
 static inline uint32_t tmem_dict_place(uint32_t name)
 {
 	return name & ((1u << TMEM_DICT_PLACE_BITS) - 1);

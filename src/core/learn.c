@@ -145,8 +145,7 @@ static void count_entry(void *arg, uint32_t ref)
 	if (ref & TMEM_REF_OBJECT)
 		return;
 	slot = tmem_arena_slot(&v->store->arena, ref);
-	if (tmem_slot_form(slot) == TMEM_FORM_SAME ||
-	    tmem_slot_form(slot) == TMEM_FORM_REF)
+	if (!tmem_form_has_page(tmem_slot_form(slot)))
 		return;
 	note = &v->notes->pools[tmem_slot_pool(slot)];
 	note->pages++;
@@ -327,8 +326,7 @@ static void stage_entry(void *arg, uint32_t ref)
 		return;
 	slot = tmem_arena_slot(&v->store->arena, ref);
 	if (tmem_slot_pool(slot) != tmem_pool_number(learn->pool) ||
-	    tmem_slot_form(slot) == TMEM_FORM_SAME ||
-	    tmem_slot_form(slot) == TMEM_FORM_REF ||
+	    !tmem_form_has_page(tmem_slot_form(slot)) ||
 	    learn->skipped++ % learn->stride)
 		return;
 	to = &learn->staged[learn->nr_staged];
