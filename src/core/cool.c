@@ -201,11 +201,12 @@ static uint32_t *find_locked(struct tmem_store *store, struct tmem_shard *shard,
 	return entry;
 }
 
-/* Copies the candidate's slot; false if it is gone or in use by others. */
+/* Copies the candidate's slot; false if it is gone, in use or damaged. */
 static bool copy(struct tmem_store *store, struct tmem_shard *shard,
 		 struct candidate *c)
 {
 	const struct tmem_slot *slot;
+	size_t bytes;
 	bool found;
 
 	tmem_lock_acquire(&shard->lock);
@@ -213,8 +214,10 @@ static bool copy(struct tmem_store *store, struct tmem_shard *shard,
 		tmem_arena_is_movable(&store->arena, c->handle);
 	if (found) {
 		slot = tmem_arena_slot(&store->arena, c->handle);
-		memcpy(store->cool->room->slot, slot,
-		       sizeof(*slot) + slot->length);
+		bytes = sizeof(*slot) + slot->length;
+		found = bytes <= tmem_arena_size_of(&store->arena, c->handle);
+		if (found)
+			memcpy(store->cool->room->slot, slot, bytes);
 	}
 	tmem_lock_release(&shard->lock);
 	return found;
@@ -245,8 +248,8 @@ static unsigned compress_with(struct tmem_store *store, uint32_t name,
 }
 
 /*
- * The new form's length; 0 if its slot is not smaller, unless the old one must
- * go.  Nobody but us frees dictionaries, so none need be held.
+ * The new form's length; 0 if its slot is not smaller.  If the old one must go
+ * it may be larger, and the page as it is.  Nobody but us frees dictionaries, so none need be held.
  */
 static unsigned compress(struct tmem_store *store, const struct candidate *c)
 {
@@ -255,7 +258,7 @@ static unsigned compress(struct tmem_store *store, const struct candidate *c)
 	const struct tmem_slot *slot = (const struct tmem_slot *)room->slot;
 	uint32_t pool = tmem_slot_pool(slot), name;
 	unsigned size = tmem_slot_bytes(slot->length), use;
-	unsigned capacity = size - TMEM_SLOT_GRAIN - sizeof(*slot);
+	unsigned capacity = size - TMEM_SLOT_GRAIN - sizeof(*slot), n;
 
 	if (tmem_unzip_slot(store, slot, size, room->page) < 0)
 		return 0; /* damaged: the next load will say so */
@@ -263,7 +266,12 @@ static unsigned compress(struct tmem_store *store, const struct candidate *c)
 	use = cool->migrating ? use_of(tmem_slot_form(slot)) : TMEM_DICT_ZSTD;
 	if (c->must)
 		capacity = TMEM_PAGE_SIZE;
-	return compress_with(store, name, use, capacity);
+	n = compress_with(store, name, use, capacity);
+	if (n || !c->must)
+		return n;
+	room->form = TMEM_FORM_RAW;
+	return tmem_codec_raw.compress(NULL, NULL, room->page, room->out,
+				       TMEM_PAGE_SIZE);
 }
 
 static void replace(struct tmem_store *store, struct tmem_shard *shard,

@@ -263,6 +263,31 @@ static void one_that_gains_nothing_any_more_is_dropped(void)
 	close_store();
 }
 
+static void retire(void)
+{
+	tmem_lock_acquire(&store->control);
+	tmem_dicts_retire(store, tmem_pool_number(pool));
+	store->cool_again = 1;
+	tmem_lock_release(&store->control);
+}
+
+/* Pages that only a dictionary made smaller let it go all the same. */
+static void a_dropped_one_goes_whatever_its_pages_are(void)
+{
+	open_learning(0);
+	put_all(pool, 1);
+	maintain(2);
+	CHECK_EQ(stats().lz4_dict_pages, PAGES);
+	store->dict_every_ns = 0;
+	retire();
+	maintain(2);
+	CHECK_EQ(stats().lz4_dict_pages, 0);
+	CHECK_EQ(stats().dicts, 0);
+	CHECK_EQ(tmem_store_maintain(store, 1000000000), 0);
+	get_all(pool, 1);
+	close_store();
+}
+
 static void unused_ones_are_freed(void)
 {
 	uint64_t meta;
@@ -533,12 +558,8 @@ static void loads_while_dictionaries_change(void)
 	for (i = 0; i < 24; i++) {
 		maintain(1);
 		/* As if the pool had none any more, to begin again. */
-		if (i % 4 == 3) {
-			tmem_lock_acquire(&store->control);
-			tmem_dicts_retire(store, tmem_pool_number(pool));
-			store->cool_again = 1;
-			tmem_lock_release(&store->control);
-		}
+		if (i % 4 == 3)
+			retire();
 		if (i % 8 == 5) {
 			tmem_store_before_fork(store);
 			tmem_store_after_fork(store, 1);
@@ -626,6 +647,7 @@ int main(void)
 	RUN(a_small_pool_does_not_pay);
 	RUN(when_the_pages_change_a_new_one_takes_over);
 	RUN(one_that_gains_nothing_any_more_is_dropped);
+	RUN(a_dropped_one_goes_whatever_its_pages_are);
 	RUN(unused_ones_are_freed);
 	RUN(a_pools_successor_does_not_inherit);
 	RUN(pools_do_not_share);
