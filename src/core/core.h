@@ -36,13 +36,14 @@
  * LOCK ORDER.  control > scratch > shard > hints > class > records > meta >
  * pages > cluster > tier.
  *
- * Dictionaries: dicts.h, with D1-D3.
+ * Dictionaries: dicts.h, with D1-D3.  What a restartable store has beside its
+ * pages: durable.h, with U1-U3.
  *
  *   C1  Each index entry of a slot is found under the key that the slot and
  *       its object name, in that key's shard; the slot is whole.
  *   C2  Each object record has an index entry, is on its shard's list, has at
  *       least one page, and its list holds nr_pages slots that name it.
- *   C3  Slots in use == index entries of slots + orphans + those of durable.h.
+ *   C3  Slots in use == index entries of slots + orphans + those of U1.
  *   C4  Reference slots + pinned ones (saving.h) == sum of share counts;
  *       what they name has data.
  *   C5  held_bytes == fixed + scratches + metadata + touched data pages +
@@ -51,7 +52,7 @@
  *   C7  An object's pool is live.
  *   C8  A pool's bytes are those of its slots, if it is ephemeral; and all its
  *       pages are on its queues (Q1, Q2); ephemeral_pages counts them.
- *   C9  A shard's nr_pages is its number of pages; hints name shards (H1-H3).
+ *   C9  A shard's nr_pages is its number of pages; hints name shards (H1, H2).
  */
 #ifndef TMEM_CORE_CORE_H
 #define TMEM_CORE_CORE_H

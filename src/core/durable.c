@@ -126,10 +126,10 @@ static void check_slot(struct walk *w, uint32_t handle, unsigned form,
 	const struct tmem_slot *slot =
 		tmem_arena_slot(&w->store->arena, handle);
 
-	TMEM_INVARIANT("D1", handle);
-	TMEM_INVARIANT("D1", tmem_arena_is_whole(&w->store->arena, handle));
-	TMEM_INVARIANT("D1", tmem_slot_form(slot) == form);
-	TMEM_INVARIANT("D1", slot->object == number);
+	TMEM_INVARIANT("U1", handle);
+	TMEM_INVARIANT("U1", tmem_arena_is_whole(&w->store->arena, handle));
+	TMEM_INVARIANT("U1", tmem_slot_form(slot) == form);
+	TMEM_INVARIANT("U1", slot->object == number);
 	w->nr++;
 }
 
@@ -141,8 +141,8 @@ static void check_object(void *arg, uint32_t number, void *record)
 
 	check_slot(w, object->slot, TMEM_FORM_OBJECT, number);
 	slot = tmem_arena_slot(&w->store->arena, object->slot);
-	TMEM_INVARIANT("D1", tmem_slot_pool(slot) == object->pool);
-	TMEM_INVARIANT("D1",
+	TMEM_INVARIANT("U1", tmem_slot_pool(slot) == object->pool);
+	TMEM_INVARIANT("U1",
 		       !memcmp(slot->data, &object->id, sizeof(object->id)));
 }
 

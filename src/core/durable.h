@@ -4,12 +4,12 @@
  * record's id, a pool, a client.  A page's slot names its object by number
  * and its pool, so these come before it and go after it:
  *
- *   D1  Each object record, live pool and client has a whole slot that says
+ *   U1  Each object record, live pool and client has a whole slot that says
  *       what it is; object, pool and client know its handle.  (Not a shared
  *       pool, once a leave could not be noted for lack of memory.)
- *   D2  An object's slot is there before its first page and goes after its
+ *   U2  An object's slot is there before its first page and goes after its
  *       last.
- *   D3  A pool's slot goes before its pages do; a page whose pool has none is
+ *   U3  A pool's slot goes before its pages do; a page whose pool has none is
  *       dropped when the store is opened again.
  *
  * What changes gets a new slot with a higher generation, then the old one is
@@ -64,7 +64,7 @@ static inline bool tmem_durable_is(const struct tmem_slot *slot)
 /* Where its handle is noted. */
 uint32_t *tmem_durable_handle(struct tmem_store *store,
 			      const struct tmem_slot *slot);
-/* Walks D1; returns how many there are. */
+/* Walks U1; returns how many there are. */
 uint64_t tmem_durable_check(struct tmem_store *store);
 
 #endif
