@@ -66,7 +66,7 @@ static unsigned use_dict(struct encoded *ret, const struct tmem_dict *dict,
 			 struct tmem_scratch *scratch, const void *page,
 			 unsigned capacity)
 {
-	char *data = scratch->memory + TMEM_LZ4_COMPRESS_BYTES;
+	char *data = output_of(scratch);
 	uint16_t name = (uint16_t)ret->dict;
 	unsigned n;
 
