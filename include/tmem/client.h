@@ -86,7 +86,9 @@ TMEM_API int tmem_client_allow(struct tmem_client *client,
  * Equal pages of one client are stored once, those of different clients are
  * not: how long a store takes would tell what others have.  From now on this
  * client's new pages are compared with those of all clients in the same group,
- * which must trust each other.  0; -EINVAL: group 0.
+ * which must trust each other.  When a restartable store is opened again its
+ * clients are in no group: whose they are its user says anew, and so whom they
+ * trust.  0; -EINVAL: group 0.
  */
 TMEM_API int tmem_client_join_group(struct tmem_client *client, uint32_t group);
 
