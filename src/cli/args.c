@@ -48,7 +48,8 @@ int tmem_args_interval(const char *option, const char *text, uint64_t *ret_ns)
 			     option, text);
 }
 
-int tmem_args_fail(const char *command, int c, char **argv)
+/* What getopt_long returned '?' or ':' for. */
+static int fail(const char *command, int c, char **argv)
 {
 	const char *where = argv[optind - 1];
 	const char *what = c == ':' ? "needs an argument" : "unknown option";
@@ -63,4 +64,23 @@ int tmem_args_fail(const char *command, int c, char **argv)
 	return tmem_cli_fail(TMEM_EXIT_FAIL,
 			     "%s: %s; `tmem %s --help' lists the options",
 			     where, what, command);
+}
+
+int tmem_args_take(const struct tmem_args *args, int argc, char **argv,
+		   void *options)
+{
+	int c, r;
+
+	opterr = 0;
+	optind = 1;
+	for (;;) {
+		c = getopt_long(argc, argv, args->letters, args->table, NULL);
+		if (c == -1)
+			return 0;
+		if (c == '?' || c == ':')
+			return fail(args->command, c, argv);
+		r = args->take(options, c, optarg);
+		if (r)
+			return r;
+	}
 }

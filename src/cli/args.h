@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+struct option;
+
 enum {
 	/* Long options without a letter have values above every letter. */
 	TMEM_ARGS_LONG = 0x1000
@@ -19,10 +21,18 @@ int tmem_args_number(const char *option, const char *text, uint64_t min,
 		     uint64_t max, uint64_t *ret_value);
 /* See tmem_interval_parse(). */
 int tmem_args_interval(const char *option, const char *text, uint64_t *ret_ns);
-/*
- * After getopt_long returned '?' or ':' for "tmem <command>"; opterr must be
- * 0 and the letters begin with a colon (after a plus).
- */
-int tmem_args_fail(const char *command, int c, char **argv);
+
+struct tmem_args {
+	const char *command; /* "tmem <command>" */
+	/* As for getopt_long(); a colon first, after a plus if there is one. */
+	const char *letters;
+	const struct option *table;
+	/* One option.  Not 0: no more are looked at. */
+	int (*take)(void *options, int c, const char *arg);
+};
+
+/* Takes all options; what is left then begins at argv[optind]. */
+int tmem_args_take(const struct tmem_args *args, int argc, char **argv,
+		   void *options);
 
 #endif

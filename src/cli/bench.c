@@ -133,8 +133,10 @@ static void print_help(void)
 
 /* Options. */
 
-static int parse_one(int c, const char *arg, struct options *o)
+static int parse_one(void *options, int c, const char *arg)
 {
+	struct options *o = options;
+
 	switch (c) {
 	case OPTION_CORPUS:
 		o->corpus = arg;
@@ -196,22 +198,18 @@ static int parse(int argc, char **argv, struct options *ret)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};
+	static const struct tmem_args args = { "bench", "+:h", table,
+					       parse_one };
 	struct options o = { .pages = TMEM_PAGES_DEFAULT,
 			     .threads = 1,
 			     .rounds = DEFAULT_ROUNDS };
-	int c, r;
+	int r = tmem_args_take(&args, argc, argv, &o);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "+:h", table, NULL)) != -1) {
-		if (c == '?' || c == ':')
-			return tmem_args_fail("bench", c, argv);
-		r = parse_one(c, optarg, &o);
-		if (r)
-			return r;
-	}
-	*ret = o;
-	return check_options(&o, argv[optind]);
+	if (!r)
+		r = check_options(&o, argv[optind]);
+	if (!r)
+		*ret = o;
+	return r;
 }
 
 /* Pages. */

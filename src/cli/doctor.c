@@ -4,6 +4,7 @@
  * paged, for people or as JSON.  Exit status 0: all well; 1: something that
  * is needed is missing; 125: wrong usage.
  */
+#include "cli/args.h"
 #include "cli/cli.h"
 #include "cli/probe.h"
 #include "cli/program.h"
@@ -18,6 +19,10 @@
 
 enum {
 	EXIT_MISSING = 1
+};
+
+enum option_id {
+	OPTION_JSON = TMEM_ARGS_LONG
 };
 
 struct doctor {
@@ -50,34 +55,31 @@ static void print_help(void)
 	     "cannot be paged, 125 for wrong usage. See tmem-doctor(1).");
 }
 
+static int parse_one(void *options, int c, const char *arg)
+{
+	struct doctor *d = options;
+
+	(void)arg;
+	if (c == OPTION_JSON)
+		d->json = true;
+	else
+		d->help = true;
+	return 0;
+}
+
 static int parse(int argc, char **argv, struct doctor *d)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
+	static const struct option table[] = {
+		{ "json", no_argument, NULL, OPTION_JSON },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};
-	int c;
+	static const struct tmem_args args = { "doctor", "+:h", table,
+					       parse_one };
+	int r = tmem_args_take(&args, argc, argv, d);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
-		switch (c) {
-		case 'j':
-			d->json = true;
-			break;
-		case 'h':
-			d->help = true;
-			break;
-		default:
-			return tmem_cli_fail(TMEM_EXIT_FAIL,
-					     "%s: unknown option; `tmem doctor "
-					     "--help' lists the options",
-					     argv[optind - 1]);
-		}
-	}
 	d->programs = argv + optind;
-	return 0;
+	return r;
 }
 
 static enum tmem_exe_kind examine(const char *name, char *path)

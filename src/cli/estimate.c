@@ -117,8 +117,10 @@ static void print_help(void)
 
 /* Options. */
 
-static int parse_one(int c, const char *arg, struct options *o)
+static int parse_one(void *options, int c, const char *arg)
 {
+	struct options *o = options;
+
 	switch (c) {
 	case OPTION_CORPUS:
 		o->corpus = arg;
@@ -182,20 +184,14 @@ static int parse(int argc, char **argv, struct options *ret)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};
+	static const struct tmem_args args = { "estimate", ":m:h", table,
+					       parse_one };
 	struct options o = { .pages = DEFAULT_PAGES,
 			     .seconds = DEFAULT_SECONDS };
-	int c, r;
+	int r = tmem_args_take(&args, argc, argv, &o);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, ":m:h", table, NULL)) != -1) {
-		if (c == '?' || c == ':')
-			return tmem_args_fail("estimate", c, argv);
-		r = parse_one(c, optarg, &o);
-		if (r)
-			return r;
-	}
-	r = check_options(&o, argv + optind);
+	if (!r)
+		r = check_options(&o, argv + optind);
 	if (!r)
 		*ret = o;
 	return r;

@@ -117,6 +117,11 @@ static int from_letter(int c)
 	return c;
 }
 
+static int parse_letter(void *options, int c, const char *arg)
+{
+	return parse_one(from_letter(c), arg, options);
+}
+
 /* What can be asked for only once all is known. */
 static int finish(struct tmem_run_options *o)
 {
@@ -146,23 +151,14 @@ static int finish(struct tmem_run_options *o)
 
 int tmem_options_parse(int argc, char **argv, struct tmem_run_options *ret)
 {
+	static const struct tmem_args args = { "run", "+:m:h", long_options,
+					       parse_letter };
 	struct tmem_run_options o = { .swap_dir = "/var/tmp" };
-	int c, r;
+	int r = tmem_args_take(&args, argc, argv, &o);
 
-	opterr = 0;
-	optind = 1;
-	for (;;) {
-		c = getopt_long(argc, argv, "+:m:h", long_options, NULL);
-		if (c == -1)
-			break;
-		if (c == '?' || c == ':')
-			return tmem_args_fail("run", c, argv);
-		r = parse_one(from_letter(c), optarg, &o);
-		if (r)
-			return r;
-	}
 	o.program = argv + optind;
-	r = o.help ? 0 : finish(&o);
+	if (!r && !o.help)
+		r = finish(&o);
 	if (!r)
 		*ret = o;
 	return r;

@@ -55,29 +55,31 @@ static void print_help(void)
 	     "Exit status: 0; 125 if nothing was changed. See tmem-set(1).");
 }
 
+static int parse_one(void *options, int c, const char *arg)
+{
+	struct request *r = options;
+
+	if (c == 'h') {
+		r->help = true;
+		return 0;
+	}
+	r->text = arg;
+	return tmem_amount_parse(arg, &r->memory);
+}
+
 static int parse(int argc, char **argv, struct request *r)
 {
-	static const struct option options[] = {
+	static const struct option table[] = {
 		{ "memory", required_argument, NULL, 'm' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};
-	int c, status;
+	static const struct tmem_args args = { "set", ":m:h", table,
+					       parse_one };
+	int status = tmem_args_take(&args, argc, argv, r);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, ":m:h", options, NULL)) != -1) {
-		if (c == 'h') {
-			r->help = true;
-			return 0;
-		}
-		if (c != 'm')
-			return tmem_args_fail("set", c, argv);
-		r->text = optarg;
-		status = tmem_amount_parse(optarg, &r->memory);
-		if (status)
-			return status;
-	}
+	if (status || r->help)
+		return status;
 	if (optind + 1 != argc || !r->memory.kind)
 		return tmem_cli_fail(TMEM_EXIT_FAIL,
 				     "one process and its memory are needed; "

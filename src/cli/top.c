@@ -92,33 +92,39 @@ static void print_help(void)
 	     "See tmem-top(1).");
 }
 
+static int parse_one(void *options, int c, const char *arg)
+{
+	struct options *o = options;
+
+	switch (c) {
+	case OPTION_ONCE:
+		o->once = true;
+		break;
+	case OPTION_JSON:
+		o->json = true;
+		break;
+	case OPTION_INTERVAL:
+		return tmem_args_interval("--interval", arg, &o->interval_ns);
+	default:
+		o->help = true;
+		break;
+	}
+	return 0;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option options[] = {
+	static const struct option table[] = {
 		{ "once", no_argument, NULL, OPTION_ONCE },
 		{ "json", no_argument, NULL, OPTION_JSON },
 		{ "interval", required_argument, NULL, OPTION_INTERVAL },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 }
 	};
-	int c, r = 0;
+	static const struct tmem_args args = { "top", ":h", table, parse_one };
+	int r = tmem_args_take(&args, argc, argv, o);
 
-	opterr = 0;
-	optind = 1;
-	while (!r && (c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
-		if (c == OPTION_ONCE)
-			o->once = true;
-		else if (c == OPTION_JSON)
-			o->json = true;
-		else if (c == OPTION_INTERVAL)
-			r = tmem_args_interval("--interval", optarg,
-					       &o->interval_ns);
-		else if (c == 'h')
-			o->help = true;
-		else
-			return tmem_args_fail("top", c, argv);
-	}
-	if (!r && optind < argc)
+	if (!r && !o->help && optind < argc)
 		return tmem_cli_fail(TMEM_EXIT_FAIL,
 				     "%s: tmem top takes no argument; `tmem "
 				     "top --help' lists the options",
