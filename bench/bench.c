@@ -157,3 +157,84 @@ void bench_heap_pages(char *pages, unsigned nr)
 			}
 		}
 }
+
+void bench_medians(const void *structs, unsigned nr, unsigned nr_fields,
+		   void *ret_struct)
+{
+	const char *from = structs;
+	char *to = ret_struct;
+	double *values = malloc(nr * sizeof(double)), median;
+	unsigned i, k;
+
+	if (!values)
+		bench_die("malloc");
+	for (i = 0; i < nr_fields; i++) {
+		for (k = 0; k < nr; k++)
+			memcpy(&values[k],
+			       from + ((size_t)k * nr_fields + i) *
+					       sizeof(double),
+			       sizeof(double));
+		median = bench_median(values, nr);
+		memcpy(to + i * sizeof(double), &median, sizeof(median));
+	}
+	free(values);
+}
+
+static _Noreturn void usage(const char *program,
+			    const struct bench_option *options, unsigned nr)
+{
+	const char *slash = strrchr(program, '/');
+	unsigned i;
+
+	fprintf(stderr, "usage: %s", slash ? slash + 1 : program);
+	for (i = 0; i < nr; i++)
+		fprintf(stderr, " [%s]", options[i].name);
+	fputc('\n', stderr);
+	exit(2);
+}
+
+/* Is it what that argument names, or will take as it is? */
+static bool is_option(const struct bench_option *o, const char *arg)
+{
+	size_t length = strcspn(o->name, " ");
+
+	if (o->name[0] != '-')
+		return arg[0] != '-' && o->text && !*o->text;
+	return strlen(arg) == length && !memcmp(o->name, arg, length);
+}
+
+static bool take_number(const struct bench_option *o, const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 0);
+
+	if (end == text || *end || n < o->min ||
+	    n > (o->max ? o->max : UINT32_MAX))
+		return false;
+	*o->number = (unsigned)n;
+	return true;
+}
+
+void bench_take_options(int argc, char **argv,
+			const struct bench_option *options, unsigned nr)
+{
+	const struct bench_option *o;
+	int i;
+
+	for (i = 1; i < argc; i++) {
+		for (o = options; o < options + nr; o++)
+			if (is_option(o, argv[i]))
+				break;
+		if (o == options + nr)
+			usage(argv[0], options, nr);
+		if (o->flag) {
+			*o->flag = true;
+			continue;
+		}
+		i += o->name[0] == '-'; /* its value */
+		if (i == argc || (o->number && !take_number(o, argv[i])))
+			usage(argv[0], options, nr);
+		if (o->text)
+			*o->text = argv[i];
+	}
+}

@@ -6,6 +6,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -37,9 +38,30 @@ void bench_heap_pages(char *pages, unsigned nr);
 double bench_now(clockid_t clock);
 /* Sorts the values. */
 double bench_median(double *values, unsigned nr);
+/* Of each of nr_fields, all of them doubles, over so many structs. */
+void bench_medians(const void *structs, unsigned nr, unsigned nr_fields,
+		   void *ret_struct);
 /* Zeroed anonymous memory without huge pages. */
 void *bench_map(size_t bytes);
 /* Prints what failed, and errno. */
 _Noreturn void bench_die(const char *what);
+
+/*
+ * One option, and where it goes.  Names are as in the line on how to use it:
+ * "--pages N", "--json", or "CORPUS" for an argument.
+ */
+struct bench_option {
+	const char *name;
+	bool *flag;
+	const char **text;
+	unsigned *number;
+	unsigned min, max; /* of a number; max 0: none */
+};
+/* What is not given stays as it is; what is wrong ends the program. */
+void bench_take_options(int argc, char **argv,
+			const struct bench_option *options, unsigned nr);
+#define BENCH_TAKE_OPTIONS(argc, argv, options)       \
+	bench_take_options((argc), (argv), (options), \
+			   sizeof(options) / sizeof((options)[0]))
 
 #endif

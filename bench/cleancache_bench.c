@@ -214,19 +214,15 @@ int main(int argc, char **argv)
 {
 	const char *path = NULL;
 	bool json = false;
+	const struct bench_option options[] = {
+		{ "CORPUS", .text = &path },
+		{ "--pages N", .number = &nr_pages },
+		{ "--rounds N", .number = &nr_rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--json", .flag = &json },
+	};
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--json") == 0)
-			json = true;
-		else if (strcmp(argv[i], "--pages") == 0 && i + 1 < argc)
-			nr_pages = (unsigned)strtoul(argv[++i], NULL, 0);
-		else if (strcmp(argv[i], "--rounds") == 0 && i + 1 < argc)
-			nr_rounds = (unsigned)strtoul(argv[++i], NULL, 0);
-		else
-			path = argv[i];
-	}
-	if (nr_rounds == 0 || nr_rounds > MAX_ROUNDS)
-		bench_die("--rounds: 1 to 101");
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 	bench_read_corpus(&corpus, path, nr_pages);
 	nr_pages = corpus.nr / (MAX_VECTOR * MAX_THREADS) *
 		   (MAX_VECTOR * MAX_THREADS);

@@ -410,28 +410,15 @@ struct options {
 
 static void parse(int argc, char **argv, struct options *o, struct bench *b)
 {
-	int i;
+	const struct bench_option options[] = {
+		{ "CORPUS", .text = &o->path },
+		{ "--parts FILE", .text = &o->parts },
+		{ "--pages N", .number = &o->pages },
+		{ "--every N", .number = &b->every, .min = 2 },
+		{ "--json", .flag = &b->json },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			b->json = true;
-		} else if (!strcmp(argv[i], "--parts") && i + 1 < argc) {
-			o->parts = argv[++i];
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			o->pages = (unsigned)strtoul(argv[++i], NULL, 0);
-		} else if (!strcmp(argv[i], "--every") && i + 1 < argc) {
-			b->every = (unsigned)strtoul(argv[++i], NULL, 0);
-		} else if (argv[i][0] != '-' && !o->path) {
-			o->path = argv[i];
-		} else {
-			fprintf(stderr,
-				"usage: codec_bench [CORPUS] [--parts FILE]"
-				" [--pages N] [--every N] [--json]\n");
-			exit(2);
-		}
-	}
-	if (b->every < 2)
-		b->every = 2;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 }
 
 int main(int argc, char **argv)

@@ -252,34 +252,20 @@ static void print(const struct options *o, double seconds,
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	int i;
+	const struct bench_option options[] = {
+		{ "--pages N", .number = &o->pages, .min = 1000 },
+		{ "--rounds N", .number = &o->rounds, .min = 1 },
+		{ "--realtime", .flag = &o->realtime },
+		{ "--json", .flag = &o->json },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			o->json = true;
-		} else if (!strcmp(argv[i], "--realtime")) {
-			o->realtime = true;
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			o->pages = (uint32_t)atoi(argv[++i]);
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			o->rounds = (unsigned)atoi(argv[++i]);
-		} else {
-			fprintf(stderr, "usage: compact_bench [--pages N]"
-					" [--rounds N] [--realtime]"
-					" [--json]\n");
-			exit(2);
-		}
-	}
-	if (o->pages < 1000)
-		o->pages = 1000000;
-	if (o->rounds < 1)
-		o->rounds = 5;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 }
 
 int main(int argc, char **argv)
 {
 	struct tmem_store_options options = { .limit_bytes = 16ull << 30 };
-	struct options o = { 0 };
+	struct options o = { .pages = 1000000, .rounds = 5 };
 	uint64_t rng = 987654321, held_mib[2] = { 0 };
 	double seconds = 0;
 	unsigned r;

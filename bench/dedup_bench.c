@@ -158,21 +158,11 @@ static void cost_round(const struct set *set, unsigned round, struct cost *c)
 	c->again_ratio = c->again[1] / c->again[0];
 }
 
-/* Of each field. */
 static struct cost median_cost(const struct cost *rounds, unsigned nr)
 {
-	double values[MAX_ROUNDS], fields[sizeof(struct cost) / sizeof(double)];
 	struct cost result;
-	unsigned i, k;
 
-	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		for (k = 0; k < nr; k++)
-			memcpy(&values[k],
-			       (const char *)&rounds[k] + i * sizeof(double),
-			       sizeof(double));
-		fields[i] = bench_median(values, nr);
-	}
-	memcpy(&result, fields, sizeof(result));
+	bench_medians(rounds, nr, sizeof(result) / sizeof(double), &result);
 	return result;
 }
 
@@ -392,32 +382,20 @@ static void print_json(const struct cost *c, const struct saving *corpus,
 static bool parse(int argc, char **argv, unsigned *pages, unsigned *rounds)
 {
 	bool json = false;
-	int i;
+	const struct bench_option options[] = {
+		{ "--pages N", .number = pages, .min = 1000 },
+		{ "--rounds N", .number = rounds, .min = 1, .max = MAX_ROUNDS },
+		{ "--json", .flag = &json },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			json = true;
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			*rounds = (unsigned)atoi(argv[++i]);
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			*pages = (unsigned)atoi(argv[++i]);
-		} else {
-			fprintf(stderr, "usage: dedup_bench [--pages N]"
-					" [--rounds N] [--json]\n");
-			exit(2);
-		}
-	}
-	if (*rounds < 1 || *rounds > MAX_ROUNDS)
-		*rounds = 15;
-	if (*pages < 1000)
-		*pages = 20000;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 	return json;
 }
 
 int main(int argc, char **argv)
 {
 	static struct cost rounds[MAX_ROUNDS];
-	unsigned pages = 0, nr_rounds = 0, nr_python, i;
+	unsigned pages = 20000, nr_rounds = 15, nr_python, i;
 	bool json = parse(argc, argv, &pages, &nr_rounds);
 	struct bench_corpus corpus = { 0 };
 	struct saving same, python;

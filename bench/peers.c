@@ -487,32 +487,22 @@ struct options {
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	int i;
+	const struct bench_option options[] = {
+		{ "CORPUS", .text = &o->corpus },
+		{ "--pages N", .number = &o->pages },
+		{ "--rounds N", .number = &o->rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--json", .flag = &o->json },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			o->json = true;
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			o->rounds = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			o->pages = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else if (argv[i][0] != '-' && !o->corpus) {
-			o->corpus = argv[i];
-		} else {
-			fprintf(stderr, "usage: peers [CORPUS] [--pages N]"
-					" [--rounds N] [--json]\n");
-			exit(2);
-		}
-	}
-	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
-		o->rounds = 7;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 }
 
 int main(int argc, char **argv)
 {
 	static figures rounds[MAX_ROUNDS];
 	static struct bench b;
-	struct options o = { .pages = 20000 };
+	struct options o = { .pages = 20000, .rounds = 7 };
 	double bytes[NR_WHO] = { 0 };
 	unsigned i, get, pipelined, who;
 

@@ -64,7 +64,7 @@ struct subject {
 };
 
 struct options {
-	uint64_t max_pages;
+	unsigned max_pages;
 	unsigned rounds;
 	unsigned ops;
 	unsigned only; /* NR_OPS: all */
@@ -374,30 +374,20 @@ static unsigned op_of(const char *text)
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	int i;
+	const char *only = NULL;
+	const struct bench_option options[] = {
+		{ "--max PAGES", .number = &o->max_pages },
+		{ "--rounds N", .number = &o->rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--ops N", .number = &o->ops, .min = VECTOR,
+		  .max = 10000000 },
+		{ "--only OP", .text = &only },
+		{ "--json", .flag = &o->json },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			o->json = true;
-		} else if (!strcmp(argv[i], "--max") && i + 1 < argc) {
-			o->max_pages = strtoull(argv[++i], NULL, 0);
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			o->rounds = (unsigned)atoi(argv[++i]);
-		} else if (!strcmp(argv[i], "--ops") && i + 1 < argc) {
-			o->ops = (unsigned)atoi(argv[++i]);
-		} else if (!strcmp(argv[i], "--only") && i + 1 < argc) {
-			o->only = op_of(argv[++i]);
-		} else {
-			fprintf(stderr, "usage: scale_bench [--max PAGES]"
-					" [--rounds N] [--ops N] [--only OP]"
-					" [--json]\n");
-			exit(2);
-		}
-	}
-	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
-		o->rounds = 15;
-	if (o->ops < VECTOR || o->ops > 10000000)
-		o->ops = 20000;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
+	if (only)
+		o->only = op_of(only);
 	o->ops -= o->ops % VECTOR;
 }
 
@@ -420,7 +410,9 @@ static bool has_memory(uint64_t nr_pages)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .max_pages = 1000000, .only = NR_OPS };
+	struct options o = {
+		.max_pages = 1000000, .rounds = 15, .ops = 20000, .only = NR_OPS
+	};
 	struct subject *base, *s;
 	double compress, decompress, bytes;
 	uint64_t nr_pages;

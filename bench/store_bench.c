@@ -335,22 +335,11 @@ static void one_round(struct run *run, struct round *r)
 	r->fresh_ratio = r->fresh / r->raw_fresh;
 }
 
-/* Of each field. */
 static struct round summarize(const struct round *rounds, unsigned nr)
 {
-	double values[MAX_ROUNDS],
-		fields[sizeof(struct round) / sizeof(double)];
 	struct round result;
-	unsigned i, k;
 
-	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		for (k = 0; k < nr; k++)
-			memcpy(&values[k],
-			       (const char *)&rounds[k] + i * sizeof(double),
-			       sizeof(double));
-		fields[i] = bench_median(values, nr);
-	}
-	memcpy(&result, fields, sizeof(result));
+	bench_medians(rounds, nr, sizeof(result) / sizeof(double), &result);
 	return result;
 }
 
@@ -445,30 +434,16 @@ struct options {
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	int i;
+	const struct bench_option options[] = {
+		{ "CORPUS", .text = &o->path },
+		{ "--pages N", .number = &o->pages, .min = 1000 },
+		{ "--json", .flag = &o->json },
+		{ "--rounds N", .number = &o->rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--density", .flag = &o->density },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			o->json = true;
-		} else if (!strcmp(argv[i], "--density")) {
-			o->density = true;
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			o->rounds = (unsigned)atoi(argv[++i]);
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			o->pages = (unsigned)atoi(argv[++i]);
-		} else if (argv[i][0] != '-' && !o->path) {
-			o->path = argv[i];
-		} else {
-			fprintf(stderr,
-				"usage: store_bench [CORPUS] [--pages N]"
-				" [--json] [--rounds N] [--density]\n");
-			exit(2);
-		}
-	}
-	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
-		o->rounds = 9;
-	if (o->pages < 1000)
-		o->pages = 20000;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 }
 
 static bool dense_enough(const struct density *f, double most)
@@ -480,7 +455,7 @@ static bool dense_enough(const struct density *f, double most)
 int main(int argc, char **argv)
 {
 	static struct round rounds[MAX_ROUNDS];
-	struct options o = { 0 };
+	struct options o = { .pages = 20000, .rounds = 9 };
 	struct bench_corpus corpus = { 0 };
 	struct density usual = { 0 }, dense = { 0 };
 	struct round median_round = { 0 };

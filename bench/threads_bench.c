@@ -225,32 +225,21 @@ static void print(const struct options *o)
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	int i;
+	const struct bench_option options[] = {
+		{ "--pages N", .number = &o->pages, .min = 1000 },
+		{ "--rounds N", .number = &o->rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--json", .flag = &o->json },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			o->json = true;
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			o->pages = (uint32_t)atoi(argv[++i]);
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			o->rounds = (unsigned)atoi(argv[++i]);
-		} else {
-			fprintf(stderr, "usage: threads_bench [--pages N]"
-					" [--rounds N] [--json]\n");
-			exit(2);
-		}
-	}
-	if (o->pages < 1000)
-		o->pages = 100000;
-	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
-		o->rounds = 11;
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 }
 
 int main(int argc, char **argv)
 {
 	struct tmem_store_options options = { .limit_bytes = 8ull << 30 };
 	struct tmem_store *opened;
-	struct options o = { 0 };
+	struct options o = { .pages = 100000, .rounds = 11 };
 	uint64_t rng = 1;
 	unsigned r;
 

@@ -294,26 +294,15 @@ int main(int argc, char **argv)
 	const char *dir = "/var/tmp";
 	unsigned rounds = 3;
 	bool json = false;
+	const struct bench_option options[] = {
+		{ "--dir DIR", .text = &dir },
+		{ "--pages N", .number = &nr_pages, .min = 16384 },
+		{ "--rounds N", .number = &rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--json", .flag = &json },
+	};
 
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--json") == 0) {
-			json = true;
-		} else if (strcmp(argv[i], "--dir") == 0 && argv[i + 1]) {
-			dir = argv[++i];
-		} else if (strcmp(argv[i], "--pages") == 0 && argv[i + 1]) {
-			nr_pages = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else if (strcmp(argv[i], "--rounds") == 0 && argv[i + 1]) {
-			rounds = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else {
-			rounds = 0;
-			break;
-		}
-	}
-	if (nr_pages < 16384 || rounds == 0 || rounds > MAX_ROUNDS) {
-		fprintf(stderr, "usage: tiering_bench [--dir DIR] [--pages N] "
-				"[--rounds N] [--json]\n");
-		return 2;
-	}
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 	prepare();
 	for (unsigned i = 0; i < rounds; i++)
 		run_round(dir, f[i]);

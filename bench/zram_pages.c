@@ -480,34 +480,21 @@ struct options {
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	int i;
+	const struct bench_option options[] = {
+		{ "/dev/zramN", .text = &o->device },
+		{ "CORPUS", .text = &o->corpus },
+		{ "--pages N", .number = &o->pages },
+		{ "--rounds N", .number = &o->rounds, .min = 1,
+		  .max = MAX_ROUNDS },
+		{ "--json", .flag = &o->json },
+		{ "--parts FILE", .text = &o->parts },
+	};
 
-	for (i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--json")) {
-			o->json = true;
-		} else if (!strcmp(argv[i], "--rounds") && i + 1 < argc) {
-			o->rounds = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else if (!strcmp(argv[i], "--parts") && i + 1 < argc) {
-			o->parts = argv[++i];
-		} else if (!strcmp(argv[i], "--pages") && i + 1 < argc) {
-			o->pages = (unsigned)strtoul(argv[++i], NULL, 10);
-		} else if (argv[i][0] == '/' && !o->device) {
-			o->device = argv[i];
-		} else if (argv[i][0] != '-' && !o->corpus) {
-			o->corpus = argv[i];
-		} else {
-			o->device = NULL;
-			break;
-		}
-	}
+	BENCH_TAKE_OPTIONS(argc, argv, options);
 	if (!o->device) {
-		fprintf(stderr, "usage: zram_pages /dev/zramN [CORPUS]"
-				" [--pages N] [--rounds N] [--json]"
-				" [--parts FILE]\n");
+		fputs("zram_pages: which device?\n", stderr);
 		exit(2);
 	}
-	if (o->rounds < 1 || o->rounds > MAX_ROUNDS)
-		o->rounds = 7;
 }
 
 int main(int argc, char **argv)
@@ -515,7 +502,7 @@ int main(int argc, char **argv)
 	static struct round rounds[MAX_ROUNDS];
 	static struct density densities[DENSITY_WAYS];
 	static struct bench b;
-	struct options o = { .pages = 20000 };
+	struct options o = { .pages = 20000, .rounds = 7 };
 	struct memory m[2];
 	unsigned i;
 
