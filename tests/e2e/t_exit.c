@@ -40,10 +40,7 @@ static void *faulting_thread(void *argument)
 
 static void setup(unsigned nr_threads)
 {
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(30), 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(30));
 	for (uintptr_t i = 0; i < nr_threads; i++)
 		tt_thread(faulting_thread, tt_argument(i));
 	while (atomic_load(&nr_running) < nr_threads)

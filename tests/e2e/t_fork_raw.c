@@ -36,10 +36,7 @@ static pid_t raw_fork(unsigned kind)
 
 static void setup(void)
 {
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(30), 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(30));
 }
 
 static void *fork_and_verify(void *argument)

@@ -41,10 +41,7 @@ static struct tt_region region;
 
 static void setup(void)
 {
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(30), 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(30));
 }
 
 /* A random run of pages. */

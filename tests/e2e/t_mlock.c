@@ -39,10 +39,7 @@ static void allow_locks(size_t bytes)
 static void setup(void)
 {
 	allow_locks(tt_pages(8) * TT_PAGE);
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(24) / PIECE * PIECE, 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(24) / PIECE * PIECE);
 }
 
 static bool is_locked_piece(size_t nr)

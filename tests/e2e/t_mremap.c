@@ -25,10 +25,7 @@ static struct tt_region region;
 
 static void setup(unsigned percent)
 {
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(percent), 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(percent));
 }
 
 /* The region's mapping becomes `pages` long; versions follow. */

@@ -82,10 +82,7 @@ static void setup(void)
 
 	/* Else printf asks by ioctl whether this is a terminal. */
 	setvbuf(stdout, buffer, _IOFBF, sizeof(buffer));
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(20), 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(20));
 }
 
 static void *worker(void *argument)

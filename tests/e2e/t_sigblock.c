@@ -34,10 +34,7 @@ static void block_all(int how)
 
 static void setup(void)
 {
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(30), 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(30));
 }
 
 static void *blocked_thread(void *argument)

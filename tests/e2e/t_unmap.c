@@ -24,10 +24,7 @@ static struct tt_region region;
 
 static void setup(unsigned percent)
 {
-	tt_pressure_init(60);
-	tt_region_map(&region, tt_pages(percent) / SLOT * SLOT, 1);
-	tt_region_fill(&region);
-	tt_pressure();
+	tt_region_begin(&region, tt_pages(percent) / SLOT * SLOT);
 }
 
 /* `how`: MAP_FIXED over what is there, MAP_FIXED_NOREPLACE into a hole. */

@@ -6,11 +6,10 @@
  * accepted is there, invariants hold, and neither memory, descriptors nor
  * slots are left behind.
  */
-#include <dirent.h>
-
 #include "faultsys.h"
 #include "fstest.h"
 #include "testfile.h"
+#include "testproc.h"
 #include "tmem/store.h"
 
 enum {
@@ -27,28 +26,6 @@ struct scene {
 	int file_fd, map_fd;
 	uint64_t tags[OFFSETS];
 };
-
-static unsigned long resident_address_space(void)
-{
-	unsigned long pages;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	CHECK(f && fscanf(f, "%lu", &pages) == 1);
-	fclose(f);
-	return pages;
-}
-
-static unsigned open_descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	CHECK(d != NULL);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static void load(struct scene *s, uint64_t offset)
 {
@@ -253,14 +230,14 @@ static void loop(bool no_uring, int result, int sticky)
 	unsigned long n = 1, pages, descriptors;
 
 	play(no_uring);
-	pages = resident_address_space();
+	pages = address_space();
 	descriptors = open_descriptors();
 	for (;; n++) {
 		faultsys_arm(n, result, sticky);
 		if (!play(no_uring))
 			break;
 		CHECK_EQ(open_descriptors(), descriptors);
-		CHECK_EQ(resident_address_space(), pages);
+		CHECK_EQ(address_space(), pages);
 	}
 	printf("%s, %s%s: %lu calls failed\n", no_uring ? "pwrite" : "io_uring",
 	       result < 0 ? strerror(-result) : "short",

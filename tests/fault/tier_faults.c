@@ -6,11 +6,10 @@
  * 0 reads back, what was not is not there, and neither memory nor descriptors
  * are left behind.
  */
-#include <dirent.h>
-
 #include "base/seal.h"
 #include "faultsys.h"
 #include "testfile.h"
+#include "testproc.h"
 #include "tiers/segment.h"
 
 enum {
@@ -31,28 +30,6 @@ struct scene {
 };
 
 static char *buffer;
-
-static unsigned long address_space(void)
-{
-	unsigned long pages;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	CHECK(f && fscanf(f, "%lu", &pages) == 1);
-	fclose(f);
-	return pages;
-}
-
-static unsigned open_descriptors(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned n = 0;
-
-	CHECK(d != NULL);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 /* A result other than 0 has its reason. */
 static bool went_well(int r)

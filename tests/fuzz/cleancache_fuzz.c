@@ -6,27 +6,11 @@
  * Input: one byte that picks limit and faults, then the numbers that the
  * operations draw, two bytes each.  The operations end with the bytes.
  */
+#include "bytes.h"
 #include "ccmodel.h"
 #include "fstest.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct bytes {
-	const uint8_t *data;
-	size_t size;
-	size_t at;
-};
-
-static uint32_t draw(void *arg)
-{
-	struct bytes *b = arg;
-	uint32_t number = 0;
-
-	if (b->at + 2 <= b->size)
-		number = b->data[b->at] | (uint32_t)b->data[b->at + 1] << 8;
-	b->at += 2;
-	return number;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

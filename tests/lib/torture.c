@@ -380,6 +380,14 @@ void tt_pressure(void)
 	tt_region_verify(&pressure);
 }
 
+void tt_region_begin(struct tt_region *region, size_t nr_pages)
+{
+	tt_pressure_init(60);
+	tt_region_map(region, nr_pages, 1);
+	tt_region_fill(region);
+	tt_pressure();
+}
+
 /* Processes, files, threads */
 
 pid_t tt_fork(void)

@@ -142,6 +142,8 @@ void tt_region_work(struct tt_region *region, uint64_t *rng, size_t steps,
 void tt_pressure_init(unsigned percent);
 /* Walks and checks all of it.  One thread at a time. */
 void tt_pressure(void);
+/* A full region, most of which that has evicted. */
+void tt_region_begin(struct tt_region *region, size_t nr_pages);
 
 /* fork() that must work; the child forgets the parent's page counts. */
 pid_t tt_fork(void);

@@ -2,26 +2,7 @@
 /* The tightest memory cgroup, v1 and v2, in a file system made up here. */
 #include "base/assert.h"
 #include "cli/cgroup.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static char root[] = "/var/tmp/tmem-cgroup-XXXXXX";
-
-static void put(const char *path, const char *text)
-{
-	char command[512], full[256];
-	FILE *f;
-
-	snprintf(full, sizeof(full), "%s%s", root, path);
-	snprintf(command, sizeof(command), "mkdir -p \"$(dirname %s)\"", full);
-	TMEM_ASSERT(system(command) == 0);
-	f = fopen(full, "w");
-	TMEM_ASSERT(f);
-	fputs(text, f);
-	fclose(f);
-}
+#include "testroot.h"
 
 static void no_limit(void)
 {
@@ -101,14 +82,11 @@ static void the_tightest_group_counts_for_auto_too(void)
 
 int main(void)
 {
-	char command[128];
-
-	TMEM_ASSERT(mkdtemp(root));
+	make_root();
 	no_limit();
 	the_tightest_of_nested_v2_groups();
 	v1_among_other_controllers();
 	all_page_cache_makes_room_for_auto();
 	the_tightest_group_counts_for_auto_too();
-	snprintf(command, sizeof(command), "rm -r %s", root);
-	return system(command);
+	return remove_root();
 }

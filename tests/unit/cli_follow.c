@@ -5,34 +5,19 @@
  */
 #include "base/assert.h"
 #include "cli/keeper.h"
+#include "testroot.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define MIB ((uint64_t)1 << 20)
 
-static char root[] = "/var/tmp/tmem-follow-XXXXXX";
 static struct tmem_keeper k;
 static struct tmem_tree tree;
 static struct tmem_tree_slot *slot;
-
-static void put(const char *path, const char *text)
-{
-	char command[512], full[256];
-	FILE *f;
-
-	snprintf(full, sizeof(full), "%s%s", root, path);
-	snprintf(command, sizeof(command), "mkdir -p \"$(dirname %s)\"", full);
-	TMEM_ASSERT(system(command) == 0);
-	f = fopen(full, "w");
-	TMEM_ASSERT(f);
-	fputs(text, f);
-	fclose(f);
-}
 
 static void put_mib(const char *path, uint64_t mib)
 {
@@ -198,9 +183,7 @@ static void without_a_group_the_machine_is_the_limit(void)
 
 int main(void)
 {
-	char command[128];
-
-	TMEM_ASSERT(mkdtemp(root));
+	make_root();
 	put("/proc/7/cgroup", "0::/box\n");
 	auto_follows_the_group();
 	less_than_in_use_is_collected();
@@ -208,6 +191,5 @@ int main(void)
 	a_tree_that_may_grow_is_left_alone();
 	set_changes_size_and_way();
 	without_a_group_the_machine_is_the_limit();
-	snprintf(command, sizeof(command), "rm -r %s", root);
-	return system(command);
+	return remove_root();
 }

@@ -8,19 +8,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include <tmem/stats.h>
-#include <tmem/store.h>
-
-#include "fstest.h"
+#include "storetest.h"
 
 enum {
 	KEEP_PERCENT = 30,
 	BUDGET_NS = 2000000
 };
 
-static struct tmem_store *store;
-static struct tmem_backend backend;
-static tmem_pool_id pool;
 static uint32_t nr_pages = 60000;
 static uint64_t seed;
 static bool all_random;
@@ -30,23 +24,7 @@ static void open_store(void)
 {
 	struct tmem_store_options o = { .limit_bytes = 8ull << 30 };
 
-	CHECK_EQ(tmem_store_open(&o, &store), 0);
-	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
-}
-
-static void close_store(void)
-{
-	tmem_store_check(store);
-	tmem_store_close(store);
-}
-
-static struct tmem_stats stats(void)
-{
-	struct tmem_stats s;
-
-	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
-	return s;
+	open_with(&o);
 }
 
 /* From same-filled to 3/4 random. */

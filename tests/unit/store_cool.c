@@ -5,10 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <tmem/stats.h>
-#include <tmem/store.h>
-
-#include "fstest.h"
+#include "storetest.h"
 
 enum {
 	PAGES = 3000,
@@ -17,9 +14,6 @@ enum {
 
 #define ROUND_NS 1ull /* so that each call of maintain begins a new round */
 
-static struct tmem_store *store;
-static struct tmem_backend backend;
-static tmem_pool_id pool;
 static _Atomic int done;
 
 static void open_store(uint64_t cool_after_ns)
@@ -27,23 +21,7 @@ static void open_store(uint64_t cool_after_ns)
 	struct tmem_store_options o = { .limit_bytes = 64ull << 20,
 					.cool_after_ns = cool_after_ns };
 
-	CHECK_EQ(tmem_store_open(&o, &store), 0);
-	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
-}
-
-static void close_store(void)
-{
-	tmem_store_check(store);
-	tmem_store_close(store);
-}
-
-static struct tmem_stats stats(void)
-{
-	struct tmem_stats s;
-
-	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
-	return s;
+	open_with(&o);
 }
 
 /* Text-like: letters of few kinds, which LZ4 hardly and zstd well takes. */

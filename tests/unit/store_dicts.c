@@ -8,12 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <tmem/client.h>
-#include <tmem/stats.h>
-#include <tmem/store.h>
-
 #include "core/dicts.h"
-#include "fstest.h"
+#include "storetest.h"
+#include <tmem/client.h>
 
 enum {
 	PAGES = 800,
@@ -24,9 +21,6 @@ enum {
 
 #define EACH_TIME 1ull /* each call of maintain may begin something */
 
-static struct tmem_store *store;
-static struct tmem_backend backend;
-static tmem_pool_id pool;
 static _Atomic int done;
 
 static void open_store(const struct tmem_store_options *options)
@@ -34,9 +28,7 @@ static void open_store(const struct tmem_store_options *options)
 	struct tmem_store_options o = *options;
 
 	o.no_dedup = 1; /* equal pages of different pools are compressed */
-	CHECK_EQ(tmem_store_open(&o, &store), 0);
-	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
+	open_with(&o);
 }
 
 static void open_learning(uint64_t cool_after_ns)
@@ -46,20 +38,6 @@ static void open_learning(uint64_t cool_after_ns)
 					.dict_every_ns = EACH_TIME };
 
 	open_store(&o);
-}
-
-static void close_store(void)
-{
-	tmem_store_check(store);
-	tmem_store_close(store);
-}
-
-static struct tmem_stats stats(void)
-{
-	struct tmem_stats s;
-
-	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
-	return s;
 }
 
 /*

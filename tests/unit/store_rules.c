@@ -2,16 +2,9 @@
 /* What tmem/store.h and tmem/backend.h promise, one rule a test. */
 #include <stddef.h>
 
-#include <tmem/stats.h>
-#include <tmem/store.h>
-
 #include "core/core.h"
 #include "core/object.h"
-#include "fstest.h"
-
-static struct tmem_store *store;
-static struct tmem_backend backend;
-static tmem_pool_id pool;
+#include "storetest.h"
 
 static void open_store(uint64_t limit_bytes, int no_raw)
 {
@@ -21,23 +14,7 @@ static void open_store(uint64_t limit_bytes, int no_raw)
 		.no_raw = no_raw,
 	};
 
-	CHECK_EQ(tmem_store_open(&o, &store), 0);
-	backend = tmem_store_backend(store);
-	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
-}
-
-static void close_store(void)
-{
-	tmem_store_check(store);
-	tmem_store_close(store);
-}
-
-static struct tmem_stats stats(void)
-{
-	struct tmem_stats s;
-
-	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
-	return s;
+	open_with(&o);
 }
 
 /* The first `random` words are random, the others the tag. */
