@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 # bash completion for tmem(1)
 
-_tmem_amounts='256M 512M 1G 2G 4G 50% auto'
+_tmem_sizes='256M 512M 1G 2G 4G'
+
+# Answers with what compgen makes of the word that is completed, $cur.
+_tmem_reply() {
+	mapfile -t COMPREPLY < <(compgen "$@" -- "$cur")
+}
 
 # Completes the program's own command line once its name is there.
 _tmem_run() {
@@ -28,43 +33,43 @@ _tmem_run() {
 		if declare -F _command_offset >/dev/null; then
 			_command_offset "$i"
 		else
-			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+			_tmem_reply -c -f
 		fi
 		return
 	fi
 	case $prev in
 	--swap-dir)
-		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		_tmem_reply -d
 		;;
 	--report-file | --stats)
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		_tmem_reply -f
 		;;
 	--on-full)
-		mapfile -t COMPREPLY < <(compgen -W 'grow pause term' -- "$cur")
+		_tmem_reply -W 'grow pause term'
 		;;
 	--report)
-		mapfile -t COMPREPLY < <(compgen -W 'text json none' -- "$cur")
+		_tmem_reply -W 'text json none'
 		;;
 	-m | --memory)
-		mapfile -t COMPREPLY < <(compgen -W "$_tmem_amounts" -- "$cur")
+		_tmem_reply -W "$_tmem_sizes 50% auto"
 		;;
 	--swap-max)
-		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		_tmem_reply -W "$_tmem_sizes"
 		;;
 	--interval)
-		mapfile -t COMPREPLY < <(compgen -W '500ms 1s 10s' -- "$cur")
+		_tmem_reply -W '500ms 1s 10s'
 		;;
 	--max-stall)
-		mapfile -t COMPREPLY < <(compgen -W '60/30 80/60' -- "$cur")
+		_tmem_reply -W '60/30 80/60'
 		;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W '-m --memory
+			_tmem_reply -W '-m --memory
 				--swap-dir --swap-max --on-full --max-stall
 				--report --report-file --stats --interval
-				--exec --help --' -- "$cur")
+				--exec --help --'
 		else
-			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
+			_tmem_reply -c
 		fi
 		;;
 	esac
@@ -78,22 +83,30 @@ _tmem_pids() {
 	done
 }
 
+_tmem_option_or_pid() {
+	if [[ $cur == -* ]]; then
+		_tmem_reply -W "$1"
+	else
+		_tmem_reply -W "$(_tmem_pids)"
+	fi
+}
+
 _tmem_bench() {
 	local cur=$1 prev=$2
 	case $prev in
 	--corpus)
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		_tmem_reply -f
 		;;
 	--pid)
-		mapfile -t COMPREPLY < <(compgen -W "$(_tmem_pids)" -- "$cur")
+		_tmem_reply -W "$(_tmem_pids)"
 		;;
 	--limit)
-		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		_tmem_reply -W "$_tmem_sizes"
 		;;
 	--pages | --threads | --rounds) ;;
 	*)
-		mapfile -t COMPREPLY < <(compgen -W '--corpus --pid --pages
-			--threads --rounds --limit --json --help' -- "$cur")
+		_tmem_reply -W '--corpus --pid --pages
+			--threads --rounds --limit --json --help'
 		;;
 	esac
 }
@@ -102,19 +115,15 @@ _tmem_estimate() {
 	local cur=$1 prev=$2
 	case $prev in
 	--corpus)
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		_tmem_reply -f
 		;;
 	-m | --memory)
-		mapfile -t COMPREPLY < <(compgen -W '256M 512M 1G 2G 4G' -- "$cur")
+		_tmem_reply -W "$_tmem_sizes"
 		;;
 	--pages | --seconds) ;;
 	*)
-		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W '--corpus -m --memory
-				--pages --track --seconds --json --help' -- "$cur")
-		else
-			mapfile -t COMPREPLY < <(compgen -W "$(_tmem_pids)" -- "$cur")
-		fi
+		_tmem_option_or_pid '--corpus -m --memory --pages --track
+			--seconds --json --help'
 		;;
 	esac
 }
@@ -123,15 +132,10 @@ _tmem_set() {
 	local cur=$1 prev=$2
 	case $prev in
 	-m | --memory)
-		mapfile -t COMPREPLY < <(compgen -W "$_tmem_amounts" -- "$cur")
+		_tmem_reply -W "$_tmem_sizes 50% auto"
 		;;
 	*)
-		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W '-m --memory --help' \
-				-- "$cur")
-		else
-			mapfile -t COMPREPLY < <(compgen -W "$(_tmem_pids)" -- "$cur")
-		fi
+		_tmem_option_or_pid '-m --memory --help'
 		;;
 	esac
 }
@@ -140,11 +144,11 @@ _tmem_top() {
 	local cur=$1 prev=$2
 	case $prev in
 	--interval)
-		mapfile -t COMPREPLY < <(compgen -W '500ms 1s 10s' -- "$cur")
+		_tmem_reply -W '500ms 1s 10s'
 		;;
 	*)
-		mapfile -t COMPREPLY < <(compgen -W '--once --interval --json
-			--help' -- "$cur")
+		_tmem_reply -W '--once --interval --json
+			--help'
 		;;
 	esac
 }
@@ -153,8 +157,8 @@ _tmem() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
-		mapfile -t COMPREPLY < <(compgen -W \
-			'run top set doctor estimate bench help --help --version' -- "$cur")
+		_tmem_reply -W \
+			'run top set doctor estimate bench help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -163,9 +167,9 @@ _tmem() {
 		;;
 	doctor)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W '--json --help --' -- "$cur")
+			_tmem_reply -W '--json --help --'
 		else
-			mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+			_tmem_reply -c -f
 		fi
 		;;
 	bench)
@@ -181,8 +185,8 @@ _tmem() {
 		_tmem_top "$cur" "$prev"
 		;;
 	help)
-		mapfile -t COMPREPLY < <(compgen -W 'run top set doctor estimate
-			bench' -- "$cur")
+		_tmem_reply -W 'run top set doctor estimate
+			bench'
 		;;
 	esac
 }
