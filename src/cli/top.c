@@ -227,6 +227,14 @@ static double stall_percent(const struct shown *s)
 	return RATE(s, stall_ns) / 1e9 * 100;
 }
 
+/* A neighbour may say what it likes: not all of it is a number of bytes. */
+static uint64_t paged_bytes(double pages_per_s)
+{
+	double bytes = pages_per_s * TMEM_PAGE_SIZE;
+
+	return bytes < (double)INT64_MAX ? (uint64_t)bytes : INT64_MAX;
+}
+
 static const char *kind_name(uint32_t kind)
 {
 	switch (kind) {
@@ -289,13 +297,23 @@ static void print_program(const struct top *top, const struct shown *s)
 		   RATE(s, faults_frame) + RATE(s, faults_raced) +
 			   RATE(s, faults_lost),
 		   stall_percent(s),
-		   size((uint64_t)RATE(s, faults_swap) * TMEM_PAGE_SIZE, in),
-		   size((uint64_t)RATE(s, evicted_swap) * TMEM_PAGE_SIZE, out));
+		   size(paged_bytes(RATE(s, faults_swap)), in),
+		   size(paged_bytes(RATE(s, evicted_swap)), out));
+}
+
+/* How many programs a terminal has lines for, the cursor's left free. */
+static size_t nr_fitting(const struct top *top)
+{
+	int lines = top->rows - 2 - (top->nr_silent > 0);
+
+	if (!top->rows || (lines >= 0 && top->nr <= (size_t)lines))
+		return top->nr;
+	return lines > 0 ? (size_t)lines - 1 : 0;
 }
 
 static void print_text(struct top *top)
 {
-	size_t i;
+	size_t i, fitting = nr_fitting(top);
 
 	if (top->rows)
 		fputs("\033[H\033[J", stdout);
@@ -305,13 +323,10 @@ static void print_text(struct top *top)
 		   "PID", "USER", "PROGRAM", "BUDGET", "RESIDENT", "STORED",
 		   "RATIO", "ZERO/s", "STORE/s", "SWAP/s", "OTHER/s", "STALL%",
 		   "READ/s", "WRITE/s");
-	for (i = 0; i < top->nr; i++) {
-		if (top->rows && (int)i + 3 > top->rows) {
-			print_line(top, "... and %zu more", top->nr - i);
-			break;
-		}
+	for (i = 0; i < fitting; i++)
 		print_program(top, &top->list[i]);
-	}
+	if (fitting < top->nr)
+		print_line(top, "... and %zu more", top->nr - fitting);
 	if (!top->nr)
 		print_line(top, "Nothing of yours is run by tmem run here.");
 	if (top->nr_silent)

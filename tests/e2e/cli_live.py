@@ -55,9 +55,10 @@ class Live(Case):
                 return program
         return None
 
-    def liar(self, *args):
+    def liar(self, answer_bytes, nr):
         process = subprocess.Popen(
-            [*NOBODY, sys.executable, "-c", LIAR, *args],
+            [*NOBODY, sys.executable, "-c", LIAR, answer_bytes,
+             str(os.getpid() << 8 | nr)],
             stdout=subprocess.PIPE, text=True)
         self.started.append(process)
         self.assertEqual(process.stdout.readline(), "up\n")
@@ -159,7 +160,7 @@ class Set(Live):
     def test_a_stranger_s_word_is_not_taken(self):
         tmem, pid = self.up("wait-file=" + self.path("end"))
         size = self.status_bytes(tmem)
-        self.liar(str(size), "1")
+        self.liar(str(size), 1)
         self.set(str(os.getpid()), "-m", "64M", status=125,
                  says="another user's")
         self.set(str(pid), "-m", "70M", says="70.0 MiB, was 64.0 MiB")
@@ -192,12 +193,10 @@ class Set(Live):
 class Top(Live):
     def test_figures_as_json(self):
         tmem, pid = self.up("grant=%d" % (20 * MIB), "stored=1000",
-                            "count=faults_store:50",
+                            "count=faults_store:50", "print=up",
                             "wait-file=" + self.path("end"))
-        # The faults may be counted between the two looks of one `top`.
-        wait_for(lambda: (self.seen(tmem.pid) or {}).get(
-            "counters", {}).get("faults_store") == 50, "the faults")
-        program = self.seen(tmem.pid)
+        self.assertEqual(tmem.stdout.readline(), "up\n")
+        program = wait_for(lambda: self.seen(tmem.pid), "the tree")
         self.assertEqual(program["program"], "cli_fake_pager")
         self.assertEqual(program["program_pid"], pid)
         self.assertEqual(program["uid"], os.geteuid())
@@ -213,10 +212,11 @@ class Top(Live):
         self.assertIsNone(self.seen(tmem.pid))
 
     def test_rates_are_of_the_interval(self):
-        tmem, _ = self.up("count=faults_swap:100000",
+        tmem, _ = self.up("count=faults_swap:100000", "print=up",
                           "wait-file=" + self.path("go"),
                           "count=faults_store:1000", "count=stall_ns:20000000",
                           "wait-file=" + self.path("end"))
+        self.assertEqual(tmem.stdout.readline(), "up\n")
         top = self.start("top", "--json", "--interval", "200ms")
 
         def line():
@@ -247,10 +247,11 @@ class Top(Live):
         tmem.wait(60)
 
     def test_on_a_terminal_lines_fit(self):
-        tmem, _ = self.up("wait-file=" + self.path("end"))
+        trees = [self.up("wait-file=" + self.path("end"))[0]
+                 for _ in range(4)]
         pid, fd = pty.fork()
         if pid == 0:
-            os.execv("/bin/sh", ["sh", "-c", "stty cols 50 rows 10; exec %s "
+            os.execv("/bin/sh", ["sh", "-c", "stty cols 50 rows 5; exec %s "
                                  "top --interval 0.1" % Place.tmem])
         text = ""
         while text.count("\033[H") < 3:
@@ -259,11 +260,14 @@ class Top(Live):
         os.write(fd, b"\x03")
         self.assertEqual(os.WTERMSIG(os.waitpid(pid, 0)[1]), 2)
         os.close(fd)
-        whole = text.split("\033[H\033[J")[1]
-        self.assertTrue(all(len(line) <= 50
-                            for line in whole.split("\r\n")), whole)
+        whole = text.split("\033[H\033[J")[1].split("\r\n")
+        self.assertTrue(all(len(line) <= 50 for line in whole), whole)
+        # The header, some, and how many more; the last line is the cursor's.
+        self.assertEqual((len(whole), whole[-1]), (5, ""))
+        self.assertRegex("\n".join(whole), r"(?m)^\.\.\. and \d+ more$")
         open(self.path("end"), "w").close()
-        tmem.wait(60)
+        for tmem in trees:
+            tmem.wait(60)
 
     def test_another_user_sees_nothing_of_it(self):
         tmem, _ = self.up("wait-file=" + self.path("end"))
@@ -279,8 +283,8 @@ class Top(Live):
     def test_mute_and_lying_neighbours_hide_nothing(self):
         tmem, _ = self.up("wait-file=" + self.path("end"))
         for i in range(3):
-            self.liar("0", str(10 + i))
-        self.liar("64", "20")
+            self.liar("0", 10 + i)
+        self.liar("64", 20)
         start = time.monotonic()
         self.assertIsNotNone(self.seen(tmem.pid))
         self.assertLess(time.monotonic() - start, 20)
