@@ -85,6 +85,8 @@ int tmem_store_maintain(struct tmem_store *store, uint64_t budget_ns)
 	uint64_t now = tmem_sys_now_ns(), until = now + budget_ns;
 	bool more;
 
+	if (until < now)
+		until = UINT64_MAX;
 	if (atomic_exchange(&store->quiet->maintaining, 1))
 		return 0; /* somebody does it */
 	more = trim_dedup(store, until);

@@ -97,6 +97,17 @@ static void pages_that_nobody_touches_shrink(void)
 	close_store();
 }
 
+/* A budget beyond the clock's end is one without an end. */
+static void all_the_time_there_is_will_do(void)
+{
+	open_store(ROUND_NS);
+	fill_store();
+	CHECK_EQ(tmem_store_maintain(store, UINT64_MAX), 0);
+	CHECK_EQ(tmem_store_maintain(store, UINT64_MAX), 0);
+	CHECK_EQ(stats().zstd_pages, PAGES);
+	close_store();
+}
+
 static void pages_that_are_loaded_stay_fast(void)
 {
 	unsigned key;
@@ -219,6 +230,7 @@ static void a_forks_child_reads_them_too(void)
 int main(void)
 {
 	RUN(pages_that_nobody_touches_shrink);
+	RUN(all_the_time_there_is_will_do);
 	RUN(pages_that_are_loaded_stay_fast);
 	RUN(nothing_cools_unless_asked_to);
 	RUN(nothing_cools_before_its_time);
