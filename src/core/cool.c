@@ -249,7 +249,8 @@ static unsigned compress_with(struct tmem_store *store, uint32_t name,
 
 /*
  * The new form's length; 0 if its slot is not smaller.  If the old one must go
- * it may be larger, and the page as it is.  Nobody but us frees dictionaries, so none need be held.
+ * it may be larger, and the page as it is.  Nobody but us frees dictionaries,
+ * so none need be held.
  */
 static unsigned compress(struct tmem_store *store, const struct candidate *c)
 {
@@ -355,7 +356,7 @@ static bool is_ready(struct tmem_store *store)
 	return store->cool != NULL;
 }
 
-/* Memory for a round, a reader's too. */
+/* Memory for a round, a reader's too; not while a fork's child shares all. */
 static bool make_room(struct tmem_store *store)
 {
 	struct tmem_cool *cool = store->cool;
@@ -363,10 +364,12 @@ static bool make_room(struct tmem_store *store)
 
 	if (!tmem_lock_acquire_unless_closed(&store->control))
 		return false;
-	if (!cool->room)
+	ready = !store->arena.frozen_before;
+	if (ready && !cool->room)
 		cool->room = tmem_meta_alloc(&store->meta, ROOM_PAGES);
 	/* Without cooling nothing becomes zstd. */
-	ready = cool->room && (!store->cool_after_ns || tmem_unzip_make(store));
+	ready = ready && cool->room &&
+		(!store->cool_after_ns || tmem_unzip_make(store));
 	tmem_lock_release(&store->control);
 	return ready;
 }
