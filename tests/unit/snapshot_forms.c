@@ -10,6 +10,7 @@
 #include <tmem/store.h>
 #include <tmem/tiers.h>
 
+#include "core/core.h"
 #include "snapbuf.h"
 
 enum {
@@ -205,9 +206,50 @@ static void pages_in_a_tier_are_read_from_there(void)
 	end();
 }
 
+/* An increment's pages are copied as they are; then their base goes. */
+static void kept_pages_of_a_cache_keep_their_dictionary(void)
+{
+	struct tmem_pool_options cache = { .flags = TMEM_POOL_EPHEMERAL };
+	struct snapbuf buf = { 0 };
+	struct tmem_snapshot_sink sink = snapbuf_sink(&buf);
+	struct tmem_snapshot_source source;
+	struct tmem_snapshot_options o = { 0 };
+	struct tmem_snapshot_fault fault;
+	static struct tmem_snapshot first, second;
+	struct tmem_client *client;
+	unsigned key;
+
+	begin(64 << 20, false);
+	client = tmem_client_default(store);
+	CHECK_EQ(backend.ops->pool_create(backend.self, &cache, &pool), 0);
+	CHECK_EQ(fill_store(), PAGES);
+	CHECK(stats().zstd_dict_pages > PAGES / 2);
+	o.pool = pool;
+	CHECK_EQ(tmem_snapshot_save(client, &o, &sink, &first), 0);
+	buf.nr = 0;
+	o.since = &first;
+	CHECK_EQ(tmem_snapshot_save(client, &o, &sink, &second), 0);
+	CHECK_EQ(second.kept_pages, PAGES);
+	source = snapbuf_source(&buf);
+	CHECK_EQ(tmem_snapshot_restore(client, &o, &source, &second, &fault),
+		 0);
+	tmem_store_check(store);
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, pool), 0);
+	store->dict_every_ns = 0;
+	settle();
+	CHECK(stats().zstd_dict_pages > PAGES / 2);
+	for (key = 0; key < PAGES; key++)
+		must_have(&backend, second.pools[0].pool, key, 1);
+	settle();
+	CHECK_EQ(stats().dicts, 0);
+	snapbuf_free(&buf);
+	end();
+}
+
 int main(void)
 {
 	RUN(pages_with_a_dictionary_travel_without_it);
 	RUN(pages_in_a_tier_are_read_from_there);
+	RUN(kept_pages_of_a_cache_keep_their_dictionary);
 	return 0;
 }
