@@ -39,6 +39,13 @@ struct tmem_swapdev_request {
 	uint32_t front_type;
 };
 
+/* One page of several that are read at once. */
+struct tmem_swapdev_read {
+	uint64_t offset;
+	void *page; /* 4 KiB aligned; what is in it counts only with 0 */
+	int result; /* as of a read of this page alone */
+};
+
 /*
  * A real swap device.  Offsets belong to whoever opened the device; what it
  * does with them is its business.  Operations on one offset are serialised by
@@ -60,6 +67,8 @@ struct tmem_swapdev_request {
  *    negative errno; `page`, of any alignment, is written only with 0.
  *    Nothing there: -ENODATA.  Damaged: -EIO.  Takes no lock; writes to the
  *    device's memory only if a write of that page is in flight.
+ *  - read_many: the same for several pages; those that lie in a row on the
+ *    device are read in one go.  Results in each element.
  *  - discard: these pages are needed no more; their space may be reused.
  *  - used_pages: pages that this device holds now, in flight included.
  *  - close: waits for what is in flight, then forgets all pages.
@@ -70,6 +79,8 @@ struct tmem_swapdev_ops {
 	void (*flush)(void *dev);
 	int (*reap)(void *dev, bool wait);
 	int (*read)(void *dev, uint64_t offset, void *page);
+	void (*read_many)(void *dev, struct tmem_swapdev_read *reads,
+			  unsigned nr);
 	void (*discard)(void *dev, uint64_t offset, uint64_t nr_pages);
 	uint64_t (*used_pages)(void *dev);
 	void (*close)(void *dev);
@@ -159,6 +170,15 @@ TMEM_API int tmem_frontswap_swap_out(struct tmem_frontswap *fs, unsigned type,
  */
 TMEM_API int tmem_frontswap_swap_in(struct tmem_frontswap *fs, unsigned type,
 				    uint64_t offset, void *page);
+
+/*
+ * The same for several pages; tmem is asked for all of them at once, and so is
+ * the device for those that tmem does not have.  Results in each element.
+ */
+TMEM_API void tmem_frontswap_swap_in_many(struct tmem_frontswap *fs,
+					  unsigned type,
+					  struct tmem_swapdev_read *reads,
+					  unsigned nr);
 
 /* True if tmem has it.  Never blocks. */
 TMEM_API bool tmem_frontswap_test(struct tmem_frontswap *fs, unsigned type,

@@ -309,6 +309,82 @@ int tmem_frontswap_swap_in(struct tmem_frontswap *fs, unsigned type,
 	return r < 0 && device == -ENODATA ? r : device;
 }
 
+enum {
+	MANY = 16 /* asked for at once */
+};
+
+/* From tmem, as far as it has them; the others' results are TMEM_MISS. */
+static void load_many(struct tmem_frontswap *fs, unsigned type,
+		      struct tmem_swapdev_read *reads, unsigned nr)
+{
+	struct tmem_io io[MANY];
+	unsigned which[MANY], i, n = 0;
+
+	for (i = 0; i < nr; i++) {
+		reads[i].result = TMEM_MISS;
+		if (!tmem_frontswap_test(fs, type, reads[i].offset))
+			continue;
+		io[n] = tmem_fs_page_io(type, reads[i].offset, reads[i].page);
+		which[n++] = i;
+	}
+	if (n && fs->backend.ops->load(fs->backend.self, fs->pool, io, n) < 0)
+		return;
+	for (i = 0; i < n; i++) {
+		if (io[i].result != 0)
+			continue;
+		reads[which[i]].result = 0;
+		if (!fs->forking)
+			tmem_fs_count(&fs->counters.loads);
+	}
+}
+
+/* From the device, those that are still a miss. */
+static void read_many(struct tmem_frontswap *fs, struct tmem_fs_swap_type *t,
+		      struct tmem_swapdev_read *reads, unsigned nr)
+{
+	struct tmem_swapdev_read rest[MANY];
+	unsigned which[MANY], i, n = 0;
+
+	for (i = 0; i < nr; i++) {
+		if (reads[i].result != TMEM_MISS)
+			continue;
+		rest[n] = reads[i];
+		which[n++] = i;
+	}
+	if (!n || !t->device.ops)
+		return;
+	t->device.ops->read_many(t->device.self, rest, n);
+	for (i = 0; i < n; i++) {
+		if (rest[i].result != 0)
+			continue;
+		reads[which[i]].result = 0;
+		if (!fs->forking)
+			tmem_fs_count(&fs->counters.device_reads);
+	}
+}
+
+void tmem_frontswap_swap_in_many(struct tmem_frontswap *fs, unsigned type,
+				 struct tmem_swapdev_read *reads, unsigned nr)
+{
+	struct tmem_fs_swap_type *t = type_of(fs, type, 0);
+	unsigned i, n;
+
+	for (; nr > 0; reads += n, nr -= n) {
+		n = nr < MANY ? nr : MANY;
+		/* What is exclusive goes with its load: one by one. */
+		if (t && !fs->exclusive) {
+			load_many(fs, type, reads, n);
+			read_many(fs, t, reads, n);
+		}
+		/* The rest alone: it may have moved, or tells why not. */
+		for (i = 0; i < n; i++)
+			if (!t || fs->exclusive || reads[i].result != 0)
+				reads[i].result = tmem_frontswap_swap_in(
+					fs, type, reads[i].offset,
+					reads[i].page);
+	}
+}
+
 bool tmem_frontswap_test(struct tmem_frontswap *fs, unsigned type,
 			 uint64_t offset)
 {

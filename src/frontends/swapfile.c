@@ -60,7 +60,8 @@
 enum {
 	DEFAULT_DEPTH = 64,
 	MAX_DEPTH = 4096,
-	MAX_RUN = 256 /* pages in one write: 1 MiB */
+	MAX_RUN = 256, /* pages in one write: 1 MiB */
+	MAX_ROW = 16   /* in one read */
 };
 
 static size_t where_bytes(const struct tmem_swapfile *f)
@@ -135,6 +136,57 @@ static int swapfile_read(void *dev, uint64_t offset, void *page)
 		return -EIO;
 	memcpy(page, buffer, sizeof(buffer));
 	return 0;
+}
+
+/* Slots in a row from `slot` on; false: none of it was read. */
+static bool read_row(struct tmem_swapfile *f, uint32_t slot,
+		     struct tmem_swapdev_read *reads, unsigned nr)
+{
+	struct iovec iov[MAX_ROW];
+	unsigned i;
+	long r;
+
+	for (i = 0; i < nr; i++)
+		iov[i] = (struct iovec){ reads[i].page, TMEM_PAGE_SIZE };
+	do {
+		r = tmem_sys(SYS_preadv, f->file_fd, iov, nr,
+			     (uint64_t)slot * TMEM_PAGE_SIZE, 0);
+	} while (r == -EINTR);
+	if (r != (long)nr * TMEM_PAGE_SIZE)
+		return false;
+	for (i = 0; i < nr; i++)
+		reads[i].result =
+			open_page(f, slot + i, reads[i].page) < 0 ? -EIO : 0;
+	return true;
+}
+
+/* The slot of a page at rest, + 1; 0: it is none. */
+static uint32_t resting_slot(const struct tmem_swapfile *f, uint64_t offset)
+{
+	uint32_t w = offset < f->nr_offsets ? f->where[offset] : 0;
+
+	return w & TMEM_SWAPFILE_IN_FLIGHT ? 0 : w;
+}
+
+static void swapfile_read_many(void *dev, struct tmem_swapdev_read *reads,
+			       unsigned nr)
+{
+	struct tmem_swapfile *f = dev;
+	unsigned i, row;
+	uint32_t w;
+
+	for (i = 0; i < nr; i += row) {
+		w = resting_slot(f, reads[i].offset);
+		row = 1;
+		while (w && i + row < nr && row < MAX_ROW &&
+		       resting_slot(f, reads[i + row].offset) == w + row)
+			row++;
+		if (row > 1 && read_row(f, w - 1, &reads[i], row))
+			continue;
+		row = 1;
+		reads[i].result =
+			swapfile_read(f, reads[i].offset, reads[i].page);
+	}
 }
 
 bool tmem_swapfile_equals(struct tmem_swapfile *f, uint64_t offset,
@@ -452,6 +504,7 @@ static const struct tmem_swapdev_ops swapfile_ops = {
 	.flush = tmem_swapfile_flush,
 	.reap = tmem_swapfile_reap,
 	.read = swapfile_read,
+	.read_many = swapfile_read_many,
 	.discard = tmem_swapfile_discard,
 	.used_pages = swapfile_used_pages,
 	.close = swapfile_close,

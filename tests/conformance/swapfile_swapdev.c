@@ -16,6 +16,7 @@
 enum {
 	CAPACITY = 200,
 	OFFSETS = 1000,
+	MANY = 24, /* more than one read takes */
 	DEPTH = 16
 };
 
@@ -160,6 +161,56 @@ static void a_page_reads_into_any_alignment(void)
 		CHECK(page_is(buffer + shift, 70));
 	}
 	pages_free(buffer, 2);
+}
+
+/* The same as one by one, in a row or not, at rest or in flight. */
+static void check_many(const uint64_t *offsets, unsigned nr)
+{
+	char *pages = pages_alloc(MANY), alone[PAGE];
+	struct tmem_swapdev_read reads[MANY];
+	unsigned i;
+
+	for (i = 0; i < nr; i++)
+		reads[i] = (struct tmem_swapdev_read){ offsets[i],
+						       pages + (size_t)i * PAGE,
+						       1 };
+	dev.ops->read_many(dev.self, reads, nr);
+	for (i = 0; i < nr; i++) {
+		CHECK_EQ(reads[i].result,
+			 dev.ops->read(dev.self, offsets[i], alone));
+		if (reads[i].result == 0)
+			CHECK(memcmp(alone, reads[i].page, PAGE) == 0);
+	}
+	pages_free(pages, MANY);
+}
+
+static void many_pages_read_as_one_by_one(void)
+{
+	uint64_t offsets[MANY];
+	struct write *last;
+	unsigned i;
+
+	for (i = 0; i < MANY - 1; i++)
+		CHECK_EQ(put(i, 100 + i), 0);
+	for (i = 0; i < MANY; i++)
+		offsets[i] = i;
+	check_many(offsets, MANY); /* the last was never written */
+	for (i = 0; i < MANY; i++)
+		offsets[i] = MANY - 1 - i;
+	check_many(offsets, MANY);
+	discard(5, 2);
+	CHECK_EQ(put(9, 900), 0);
+	for (i = 0; i < MANY; i++)
+		offsets[i] = i;
+	check_many(offsets, MANY);
+	offsets[3] = OFFSETS;
+	offsets[4] = 2;
+	last = write_new(11, 1100);
+	CHECK_EQ(queue(last), 0);
+	check_many(offsets, MANY);
+	wait_for(last);
+	write_free(last);
+	check_many(offsets, MANY);
 }
 
 static void a_page_in_flight_reads_back(void)
@@ -592,6 +643,7 @@ static void (*const tests[])(void) = {
 	a_page_never_written_is_nodata,
 	a_written_page_reads_back,
 	a_page_reads_into_any_alignment,
+	many_pages_read_as_one_by_one,
 	a_page_in_flight_reads_back,
 	a_page_may_change_after_done,
 	the_newest_of_two_writes_wins,

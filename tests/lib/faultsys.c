@@ -61,7 +61,7 @@ static long half(long nr, long a, long b, long c, long d)
 {
 	const struct iovec *iov = tmem_sys_pointer((uint64_t)b);
 
-	if (nr == SYS_pwritev && c > 1)
+	if ((nr == SYS_pwritev || nr == SYS_preadv) && c > 1)
 		return tmem_sys6_real(nr, a, b, c / 2, d, 0, 0);
 	if (nr == SYS_pwritev)
 		return tmem_sys6_real(SYS_pwrite64, a, (long)iov->iov_base,
@@ -71,7 +71,8 @@ static long half(long nr, long a, long b, long c, long d)
 
 static bool can_be_short(long nr)
 {
-	return nr == SYS_pread64 || nr == SYS_pwrite64 || nr == SYS_pwritev;
+	return nr == SYS_pread64 || nr == SYS_preadv || nr == SYS_pwrite64 ||
+	       nr == SYS_pwritev;
 }
 
 long tmem_faulty_sys6(long nr, long a, long b, long c, long d, long e, long f)

@@ -163,9 +163,21 @@ static bool check_page(struct fsmodel *m, unsigned type, uint64_t offset)
 {
 	struct oracle *o = &m->oracles[type][offset];
 	bool may_fail = m->load_eio_in >= 0 || m->device_read_fault;
-	char page[PAGE];
-	int r = tmem_frontswap_swap_in(m->fs, type, offset, page);
+	static _Alignas(PAGE) char pages[2 * PAGE];
+	char *page = pages;
+	struct tmem_swapdev_read two[2] = { { offset, page, 1 },
+					    { offset, pages + PAGE, 1 } };
+	int r;
 
+	/* By turns alone and, if that changes nothing, twice at once. */
+	if (m->steps % 2 || m->options.exclusive) {
+		r = tmem_frontswap_swap_in(m->fs, type, offset, page);
+	} else {
+		tmem_frontswap_swap_in_many(m->fs, type, two, 2);
+		r = two[0].result;
+		if (r == 0 && two[1].result == 0)
+			CHECK(memcmp(page, pages + PAGE, PAGE) == 0);
+	}
 	if (r == 0) {
 		if (o->tag != 0 && page_is(page, o->tag))
 			return true;

@@ -163,6 +163,13 @@ static int testdev_read(void *self, uint64_t offset, void *page)
 	return r;
 }
 
+static void testdev_read_many(void *self, struct tmem_swapdev_read *reads,
+			      unsigned nr)
+{
+	for (; nr > 0; nr--, reads++)
+		reads->result = testdev_read(self, reads->offset, reads->page);
+}
+
 static void testdev_discard(void *self, uint64_t offset, uint64_t nr_pages)
 {
 	struct testdev *dev = self;
@@ -242,6 +249,7 @@ static const struct tmem_swapdev_ops testdev_ops = {
 	.flush = testdev_flush,
 	.reap = testdev_reap,
 	.read = testdev_read,
+	.read_many = testdev_read_many,
 	.discard = testdev_discard,
 	.used_pages = testdev_used_pages,
 	.close = testdev_close,
