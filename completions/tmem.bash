@@ -19,8 +19,8 @@ _tmem_run() {
 			break
 			;;
 		-m | --memory | --swap-dir | --swap-max | --on-full | \
-			--max-stall | --report | --report-file | --stats | \
-			--interval)
+			--max-stall | --read-ahead | --report | --report-file | \
+			--stats | --interval)
 			((i++))
 			;;
 		-*) ;;
@@ -47,6 +47,9 @@ _tmem_run() {
 	--on-full)
 		_tmem_reply -W 'grow pause term'
 		;;
+	--read-ahead)
+		_tmem_reply -W 'on off'
+		;;
 	--report)
 		_tmem_reply -W 'text json none'
 		;;
@@ -66,8 +69,8 @@ _tmem_run() {
 		if [[ $cur == -* ]]; then
 			_tmem_reply -W '-m --memory
 				--swap-dir --swap-max --on-full --max-stall
-				--report --report-file --stats --interval
-				--exec --help --'
+				--read-ahead --report --report-file --stats
+				--interval --exec --help --'
 		else
 			_tmem_reply -c
 		fi

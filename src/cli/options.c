@@ -52,6 +52,10 @@ static int parse_choice(const char *option, const char *text,
 		*ret_choice = i;
 		return 0;
 	}
+	if (i == 2)
+		return tmem_cli_fail(TMEM_EXIT_FAIL,
+				     "%s %s: not a choice; write %s or %s",
+				     option, text, choices[0], choices[1]);
 	return tmem_cli_fail(TMEM_EXIT_FAIL,
 			     "%s %s: not a choice; write %s, %s or %s", option,
 			     text, choices[0], choices[1], choices[2]);
@@ -61,6 +65,7 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 {
 	static const char *const full[] = { "grow", "pause", "term", NULL };
 	static const char *const form[] = { "text", "json", "none", NULL };
+	static const char *const on_off[] = { "on", "off", NULL };
 	int choice = 0, r = 0;
 
 	switch (id) {
@@ -84,6 +89,10 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 				"--max-stall %s: not PCT/SECONDS; write for "
 				"example 60/30 (1 to 100, 1 to 3600)",
 				arg);
+		break;
+	case OPTION_READ_AHEAD:
+		r = parse_choice("--read-ahead", arg, on_off, &choice);
+		o->no_read_ahead = choice;
 		break;
 	case OPTION_REPORT:
 		r = parse_choice("--report", arg, form, &choice);

@@ -126,19 +126,32 @@ static bool evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 	return done > 0;
 }
 
-void tmem_budget_after_fault(struct tmem_handler *me)
+bool tmem_budget_is_roomy(const struct tmem_pager *pager)
+{
+	int64_t grant = grant_pages(pager);
+
+	return tmem_budget_usage_pages(pager) <=
+	       grant - reserve_pages(grant) / 2;
+}
+
+unsigned tmem_budget_after_fault(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
 	int64_t grant, usage;
 
 	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode))
-		return;
+		return 0;
 	grant = grant_pages(pager);
 	usage = tmem_budget_usage_pages(pager);
-	if (usage > grant)
+	if (usage > grant) {
 		evict_down(me, grant, FAULT_EVICT_MAX);
-	else if (usage > grant - reserve_pages(grant) && !stuck(pager))
+		return FAULT_EVICT_MAX;
+	}
+	if (usage > grant - reserve_pages(grant) && !stuck(pager)) {
 		tmem_evict_some(pager, me, FAULT_EVICT);
+		return FAULT_EVICT;
+	}
+	return 0;
 }
 
 void tmem_budget_reclaim(struct tmem_handler *me)

@@ -29,8 +29,14 @@ int64_t tmem_budget_usage_pages(const struct tmem_pager *pager);
 /* Is that within the grant? */
 bool tmem_budget_fits(const struct tmem_pager *pager);
 
-/* After an answered fault: pays for it. */
-void tmem_budget_after_fault(struct tmem_handler *me);
+/* Is half of the reserve still free, so that eviction can wait a little? */
+bool tmem_budget_is_roomy(const struct tmem_pager *pager);
+
+/*
+ * Evicts for what a handler has brought in.  Returns how many pages it tried
+ * to evict, 0 if none had to be.
+ */
+unsigned tmem_budget_after_fault(struct tmem_handler *me);
 
 /* Evicts if the use is above the grant: a handler that was kicked. */
 void tmem_budget_reclaim(struct tmem_handler *me);

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/sys.h"
 #include "gate.h"
+#include "install.h"
 #include "offsets.h"
 #include "region.h"
 
@@ -16,14 +17,33 @@ struct move_arg {
 	uint64_t to;
 };
 
-/* The load that some handler runs for this page: its result is not wanted. */
-static void call_off_load(struct tmem_pager *pager, uint32_t handle)
+/* The load that some handler runs for this page, which is LOADING. */
+static struct tmem_load *load_of(struct tmem_pager *pager, uint32_t handle)
 {
-	unsigned i;
+	unsigned i, k;
 
-	for (i = 0; i < pager->nr_handlers; i++)
-		if (pager->handlers[i].loading == handle)
-			pager->handlers[i].load_off = true;
+	for (i = 0; i < pager->nr_handlers; i++) {
+		struct tmem_handler *h = &pager->handlers[i];
+
+		for (k = 0; k < h->nr_loads; k++)
+			if (h->load[k].handle == handle)
+				return &h->load[k];
+	}
+	return NULL;
+}
+
+/*
+ * The page leaves this address while it is loaded: who waits here for the
+ * loader, which will wake elsewhere or not at all, asks again.
+ */
+static struct tmem_load *divert_load(struct tmem_pager *pager, uint32_t handle)
+{
+	struct tmem_load *load = load_of(pager, handle);
+
+	TMEM_ASSERT(load); /* L1 */
+	tmem_install_wake(pager->uffd, tmem_table_vpn(&pager->table, handle),
+			  1);
+	return load;
 }
 
 static void forget_page(void *arg, uint32_t handle, uint32_t entry)
@@ -39,7 +59,7 @@ static void forget_page(void *arg, uint32_t handle, uint32_t entry)
 		break;
 	case PAGE_LOADING:
 		/* The loader still reads the copy: it drops it. */
-		call_off_load(pager, handle);
+		divert_load(pager, handle)->handle = TABLE_NO_HANDLE;
 		break;
 	case PAGE_LEAVING:
 		tmem_frame(&pager->frames, value)->gone = true;
@@ -68,11 +88,7 @@ static void move_page(void *arg, uint32_t handle, uint32_t entry)
 	/* Without a place to note it the page would be lost: stop here. */
 	TMEM_ASSERT(new != TABLE_NO_HANDLE);
 	if (state == PAGE_LOADING) {
-		unsigned i;
-
-		for (i = 0; i < m->pager->nr_handlers; i++)
-			if (m->pager->handlers[i].loading == handle)
-				m->pager->handlers[i].loading = new;
+		divert_load(m->pager, handle)->handle = new;
 	} else if (state == PAGE_LEAVING) {
 		tmem_frame(&m->pager->frames, value)->handle = new;
 	}
@@ -216,7 +232,8 @@ int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 	if (r != (long)sizeof(msg))
 		return r < 0 && r != -EINTR ? (int)r : -EAGAIN;
 	if (msg.event == UFFD_EVENT_PAGEFAULT) {
-		*ret_addr = msg.arg.pagefault.address;
+		*ret_addr = (msg.arg.pagefault.address & ~4095ull) |
+			    (msg.arg.pagefault.feat.ptid & 4095);
 		return 1;
 	}
 	event_locked(pager, &msg);

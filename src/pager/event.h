@@ -48,7 +48,8 @@ struct tmem_deferred {
 };
 
 /*
- * Reads one message.  A fault: returns 1 with its address in *ret_addr.  An
+ * Reads one message.  A fault: returns 1 with its address in *ret_addr, the
+ * low 12 bits of the thread's number in place of the offset in the page.  An
  * event: applies it and returns 0.  Nothing to read: -EAGAIN.  -EBUSY: an
  * event can't be noted now, fork mode must end first.
  */

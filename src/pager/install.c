@@ -17,16 +17,21 @@ static long outcome(long r, int64_t bytes)
 	return bytes < 0 ? (long)bytes : r;
 }
 
-long tmem_install_copy(int uffd, uint64_t vpn, const void *page)
+long tmem_install_pages(int uffd, uint64_t vpn, const void *pages, unsigned nr)
 {
 	struct uffdio_copy copy = {
 		.dst = vpn * TMEM_PAGE_SIZE,
-		.src = (uintptr_t)page,
-		.len = TMEM_PAGE_SIZE,
+		.src = (uintptr_t)pages,
+		.len = (uint64_t)nr * TMEM_PAGE_SIZE,
 	};
 	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_COPY, &copy);
 
 	return outcome(r, copy.copy);
+}
+
+long tmem_install_copy(int uffd, uint64_t vpn, const void *page)
+{
+	return tmem_install_pages(uffd, vpn, page, 1);
 }
 
 long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr)

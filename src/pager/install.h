@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 
+/* nr pages in a row; all in one mapping, else -ENOENT. */
+long tmem_install_pages(int uffd, uint64_t vpn, const void *pages, unsigned nr);
 long tmem_install_copy(int uffd, uint64_t vpn, const void *page);
 long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr);
 /* Whoever touches the page gets SIGBUS: it is lost. */

@@ -50,6 +50,7 @@
 
 #include "base/lock.h"
 #include "frames.h"
+#include "stream.h"
 #include "table.h"
 #include "wire/tree.h"
 
@@ -57,6 +58,7 @@ enum {
 	PAGER_MAX_HANDLERS = 16,
 	PAGER_MAX_OWN = 256,
 	PAGER_BACKLOG = 32,
+	PAGER_LOADS = 16,
 	PAGER_MAX_LEFT_OUT = 64,
 	PAGER_MAX_FETCH = 64,
 	PAGER_STACK_BYTES = 64 << 10,
@@ -76,6 +78,23 @@ struct tmem_range {
 	uint64_t end;
 };
 
+/* A page on its way back: load.h. */
+struct tmem_load {
+	uint64_t vpn;	 /* where it was claimed */
+	uint32_t handle; /* where it is; TABLE_NO_HANDLE: not wanted any more */
+	uint32_t offset; /* of its copy */
+	int result;
+	bool in_store; /* the content came from tmem, not from swap */
+};
+
+/* What a handler is to read ahead: ahead.h. */
+struct tmem_job {
+	uint64_t vpn;
+	int64_t stride;
+	uint32_t left;
+	uint32_t looked; /* so far for pages in the swap file */
+};
+
 struct tmem_handler {
 	struct tmem_pager *pager;
 	unsigned nr;
@@ -84,17 +103,16 @@ struct tmem_handler {
 	int kick_fd;		/* eventfd: look around and evict */
 	_Atomic uint32_t urged; /* SCHED_FIFO until the budget holds */
 	void *block;		/* stack and thread block */
-	/* The page being loaded, so that an event can call the load off. */
-	uint32_t loading; /* handle, or TABLE_NO_HANDLE */
-	uint32_t load_offset;
-	bool load_in_store; /* the content came from tmem, not from swap */
-	bool load_off;	    /* the event took the page (or its content) away */
-	uint64_t zero_next; /* vpn after the last zero fill */
+	struct tmem_load load[PAGER_LOADS];
+	unsigned nr_loads;
+	struct tmem_job job;
+	unsigned owed_pages; /* brought in, not evicted for yet */
+	uint64_t zero_next;  /* vpn after the last zero fill */
 	uint32_t zero_window;
 	/* Faults read while looking for an event: answered next. */
 	uint64_t backlog[PAGER_BACKLOG];
 	unsigned nr_backlog;
-	uint8_t *page;	/* one page of scratch */
+	uint8_t *page;	/* scratch, a page for each load */
 	uint8_t *page2; /* another */
 };
 
@@ -163,7 +181,9 @@ struct tmem_pager {
 	struct tmem_handler handlers[PAGER_MAX_HANDLERS];
 	unsigned nr_handlers;
 	_Atomic uint32_t solo; /* serve.h: handler number + 1, or 0 */
-	uint32_t hand_leaf;    /* the clock's hand */
+	struct tmem_streams streams;
+	uint64_t ahead_wasted_seen; /* of table.nr_wasted, by the streams */
+	uint32_t hand_leaf;	    /* the clock's hand */
 	uint32_t hand_word;
 	uint32_t hand_bit;
 	uint32_t hand_rounds;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "ahead.h"
 #include "base/assert.h"
 #include "base/sys.h"
 #include "base/uffd.h"
@@ -13,6 +14,7 @@
 #include "clock.h"
 #include "event.h"
 #include "install.h"
+#include "load.h"
 #include "offsets.h"
 #include "procfs.h"
 
@@ -22,7 +24,7 @@ enum {
 
 enum answer {
 	ANSWERED = 0,
-	ANSWER_LOAD,  /* loading[] is set: load, then finish */
+	ANSWER_LOAD,  /* a load was claimed: read, then finish */
 	ANSWER_AGAIN, /* an event waits: read it, then look again */
 	ANSWER_OTHER  /* somebody else's load will wake the thread */
 };
@@ -66,6 +68,7 @@ static enum answer answer_zero_locked(struct tmem_pager *pager,
 		PAGER_COUNT(pager, faults_zero, 1);
 		PAGER_COUNT(pager, zero_batch_pages, (uint64_t)r - 1);
 		me->zero_next = vpn + (uint64_t)r;
+		me->owed_pages += (unsigned)r - 1;
 	}
 	for (i = 0; i < (unsigned)r; i++) {
 		uint32_t entry = tmem_table_entry(&pager->table, handle + i);
@@ -121,12 +124,7 @@ static enum answer answer_locked(struct tmem_pager *pager,
 	entry = tmem_table_entry(&pager->table, handle);
 	switch (tmem_entry_state(entry)) {
 	case PAGE_STORED:
-		tmem_table_set(&pager->table, handle, PAGE_LOADING,
-			       tmem_entry_value(entry));
-		me->loading = handle;
-		me->load_offset = tmem_entry_value(entry);
-		me->load_off = false;
-		atomic_fetch_add(&pager->nr_loading, 1);
+		tmem_load_claim_locked(pager, me, handle, vpn);
 		return ANSWER_LOAD;
 	case PAGE_LOADING:
 		return ANSWER_OTHER;
@@ -225,43 +223,23 @@ static void lose_locked(struct tmem_pager *pager, uint32_t handle,
 	tmem_table_set(&pager->table, handle, PAGE_LOST, 0);
 }
 
-/*
- * A child may need the copy (P4) or share it; and one in the swap file costs
- * no memory: evicting the page unchanged is for free.
- */
-static bool keep_copy(const struct tmem_handler *me)
-{
-	const struct tmem_pager *pager = me->pager;
-
-	return atomic_load(&pager->fork_mode) || atomic_load(&pager->related) ||
-	       (!me->load_in_store && pager->swapfile &&
-		tmem_swapfile_is_roomy(pager->swapfile));
-}
-
 /* After the load: installs the page, unless an event was faster. */
 static enum answer finish_load_locked(struct tmem_pager *pager,
-				      struct tmem_handler *me, uint64_t vpn,
-				      int result) TMEM_REQUIRES(&pager->lock)
+				      struct tmem_handler *me)
+	TMEM_REQUIRES(&pager->lock)
 {
-	uint32_t offset = me->load_offset;
-	struct tmem_table *table = &pager->table;
-	uint32_t handle = me->loading;
+	struct tmem_load *load = &me->load[0];
+	uint32_t handle = load->handle;
+	uint64_t vpn = load->vpn;
 	long r;
 
-	if (me->load_off) { /* unmapped or dropped: so is the copy */
-		tmem_offset_drop_locked(pager, offset);
-		tmem_install_wake(pager->uffd, vpn, 1);
+	if (!tmem_load_stands(pager, load)) {
+		tmem_load_return_locked(pager, load);
 		return ANSWERED;
 	}
-	if (tmem_table_vpn(table, handle) != vpn ||
-	    tmem_event_resolve(pager, vpn) != vpn) {
-		/* Moved elsewhere, or an event was put off: ask again. */
-		tmem_table_set(table, handle, PAGE_STORED, offset);
-		tmem_install_wake(pager->uffd, vpn, 1);
-		return ANSWERED;
-	}
-	if (result < 0) {
-		lose_locked(pager, handle, offset);
+	if (load->result < 0) {
+		load->handle = TABLE_NO_HANDLE;
+		lose_locked(pager, handle, load->offset);
 		tmem_install_poison(pager->uffd, vpn);
 		tmem_install_wake(pager->uffd, vpn, 1);
 		return ANSWERED;
@@ -269,51 +247,38 @@ static enum answer finish_load_locked(struct tmem_pager *pager,
 	r = tmem_install_copy(pager->uffd, vpn, me->page);
 	if (r == -EAGAIN)
 		return ANSWER_AGAIN;
-	if (r < 0)
-		tmem_install_wake(pager->uffd, vpn, 1);
 	if (r < 0 && r != -EEXIST) { /* unmapped; the event will come */
-		tmem_table_set(table, handle, PAGE_STORED, offset);
+		tmem_load_return_locked(pager, load);
 		return ANSWERED;
 	}
-	atomic_fetch_add(&pager->usage_delta_pages, 1);
-	if (keep_copy(me)) {
-		tmem_table_set(table, handle, PAGE_KEPT, offset);
-	} else {
-		tmem_offset_drop_locked(pager, offset);
-		tmem_table_set(table, handle, PAGE_RESIDENT, 0);
-	}
-	tmem_table_set_young(table, handle);
+	if (r < 0)
+		tmem_install_wake(pager->uffd, vpn, 1);
+	tmem_load_installed_locked(pager, load);
 	return ANSWERED;
 }
 
-static void load(struct tmem_handler *me, uint64_t vpn)
+static void load(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
-	uint32_t offset = me->load_offset;
-	int result;
 	enum answer a;
 
-	me->load_in_store = tmem_frontswap_test(pager->frontswap,
-						PAGER_FRONTSWAP_TYPE, offset);
-	result = tmem_frontswap_swap_in(pager->frontswap, PAGER_FRONTSWAP_TYPE,
-					offset, me->page);
-	if (me->load_in_store)
+	tmem_load_read(me);
+	if (me->load[0].in_store)
 		PAGER_COUNT(pager, faults_store, 1);
 	else
 		PAGER_COUNT(pager, faults_swap, 1);
 	for (;;) {
 		tmem_lock_acquire(&pager->lock);
-		a = finish_load_locked(pager, me, vpn, result);
+		a = finish_load_locked(pager, me);
 		if (a == ANSWER_AGAIN)
 			drain_locked(pager, me);
 		else
-			me->loading = TABLE_NO_HANDLE;
+			tmem_load_end_locked(pager, me);
 		tmem_lock_release(&pager->lock);
 		if (a != ANSWER_AGAIN)
 			break;
 		tmem_sys_pause();
 	}
-	atomic_fetch_sub(&pager->nr_loading, 1);
 }
 
 static void note_stall(struct tmem_handler *me, uint64_t start)
@@ -333,14 +298,19 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 {
 	struct tmem_pager *pager = me->pager;
 	uint64_t vpn = tmem_vpn(addr), start = tmem_clock_ticks();
+	bool noted = false;
 	enum answer a;
 
 	for (;;) {
 		tmem_lock_acquire(&pager->lock);
-		if (atomic_load(&pager->fork_mode))
+		if (atomic_load(&pager->fork_mode)) {
 			a = answer_frozen_locked(me, vpn);
-		else
+		} else {
 			a = answer_locked(pager, me, vpn);
+			if (!noted)
+				tmem_ahead_note_locked(pager, me, addr);
+			noted = true;
+		}
 		if (a == ANSWER_AGAIN)
 			drain_locked(pager, me);
 		tmem_lock_release(&pager->lock);
@@ -349,8 +319,9 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 		tmem_sys_pause();
 	}
 	if (a == ANSWER_LOAD)
-		load(me, vpn);
+		load(me);
 	note_stall(me, start);
+	me->owed_pages++;
 }
 
 /* Under the lock, I/O and all: rare.  ANSWER_OTHER: wait for a loader. */
@@ -403,6 +374,33 @@ bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch)
 	}
 }
 
+/* Evicts for what was brought in. */
+static void pay(struct tmem_handler *me)
+{
+	unsigned nr = tmem_budget_after_fault(me);
+
+	me->owed_pages = me->owed_pages > nr && nr ? me->owed_pages - nr : 0;
+}
+
+/*
+ * What is left to do while no fault waits: first to read ahead, then to pay
+ * for it.  False: nothing.
+ */
+static bool work_on(struct tmem_handler *me)
+{
+	int nr = -1;
+
+	if (me->job.left && !tmem_budget_is_roomy(me->pager) && !me->owed_pages)
+		me->job.left = 0; /* nothing can go */
+	if (tmem_budget_is_roomy(me->pager))
+		nr = tmem_ahead_step(me);
+	if (nr >= 0)
+		me->owed_pages += (unsigned)nr;
+	else if (me->owed_pages)
+		pay(me);
+	return me->job.left || me->owed_pages;
+}
+
 /* A fault or an event; false if there was nothing to read. */
 static bool serve_one(struct tmem_handler *me)
 {
@@ -419,7 +417,16 @@ static bool serve_one(struct tmem_handler *me)
 	}
 	if (r == 1) {
 		serve_fault(me, addr);
-		tmem_budget_after_fault(me);
+		/*
+		 * The neighbours at once: the thread that was woken is about
+		 * to touch them.  To pay, only after others' faults, unless
+		 * the reserve is low; a program's only thread does not wait.
+		 */
+		if (me->job.left)
+			work_on(me);
+		else if (atomic_load(&pager->solo) ||
+			 !tmem_budget_is_roomy(pager))
+			pay(me);
 	} else if (r == -EBUSY) {
 		uint32_t mode = atomic_load(&pager->fork_mode);
 
@@ -468,6 +475,8 @@ void tmem_serve_run(struct tmem_handler *me)
 		solo = atomic_load(&pager->solo);
 		fds[0].fd = !solo || solo == me->nr + 1 ? pager->uffd : -1;
 		if (fds[0].fd >= 0 && serve_one(me))
+			continue;
+		if (work_on(me))
 			continue;
 		tmem_sys(SYS_poll, fds, 2, -1);
 		if (fds[1].revents & POLLIN) {

@@ -7,6 +7,12 @@
  * to another CPU.  After an answer it evicts what the answer cost, so no
  * fault waits for a reclaim storm.
  *
+ * Demand comes before read-ahead, and read-ahead before eviction: a handler
+ * installs the page that was asked for and wakes its thread, then brings a
+ * chunk of its neighbours (ahead.h), since that thread touches them next; then
+ * it looks for faults after each further chunk and each batch of evictions.
+ * Only when half of the budget's reserve is gone, it evicts at once.
+ *
  * A fault wakes every handler that waits, and memory in use on two CPUs needs
  * an interrupt for each change of a mapping.  So while the program has one
  * thread only the handler of that thread's CPU waits for faults (*solo*); the

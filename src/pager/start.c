@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "ahead.h"
 #include "base/assert.h"
 #include "base/sys.h"
 #include "budget.h"
@@ -378,12 +379,12 @@ static int plan_handlers(struct tmem_pager *pager)
 		h->pager = pager;
 		h->nr = pager->nr_handlers++;
 		h->cpu = (int)cpu;
-		h->loading = TABLE_NO_HANDLE;
 		h->block = tmem_process_block(pager);
-		h->page = tmem_pager_map(pager, 2ul * TMEM_PAGE_SIZE);
+		h->page = tmem_pager_map(pager,
+					 (PAGER_LOADS + 1ul) * TMEM_PAGE_SIZE);
 		if (!h->block || !h->page)
 			return -ENOMEM;
-		h->page2 = h->page + TMEM_PAGE_SIZE;
+		h->page2 = h->page + (size_t)PAGER_LOADS * TMEM_PAGE_SIZE;
 	}
 	pager->spare_page = tmem_pager_map(pager, 3ul * TMEM_PAGE_SIZE);
 	pager->gate_block = tmem_process_block(pager);
@@ -400,6 +401,7 @@ static int plan(struct tmem_pager *pager)
 	int r;
 
 	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
+	tmem_ahead_start(pager);
 	tmem_process_measure(pager);
 	pager->gate.child_uffd = -1;
 	pager->doorbell = tmem_pager_map(pager, 2ul * TMEM_PAGE_SIZE);
@@ -480,13 +482,16 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	tmem_store_after_fork(pager->store, 1);
 	tmem_frontswap_after_fork(pager->frontswap);
 	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
+	tmem_ahead_start(pager);
 	pager->slot = NULL; /* until the keeper has said welcome */
 	pager->slot_nr = pager->gate.child_slot;
 	reason = pager->gate.child_reason;
 	tmem_gate_reset(pager);
 	for (i = 0; i < pager->nr_handlers; i++) {
-		pager->handlers[i].loading = TABLE_NO_HANDLE;
+		pager->handlers[i].nr_loads = 0;
 		pager->handlers[i].nr_backlog = 0;
+		pager->handlers[i].job.left = 0;
+		pager->handlers[i].owed_pages = 0;
 	}
 	if (pager->slot_nr == TMEM_TREE_NO_SLOT) {
 		atomic_store(&pager->state, PAGER_FAILED);

@@ -150,6 +150,7 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 
 	TMEM_ASSERT(value <= TABLE_VALUE_MASK);
 	if (is_resident(old) && !is_resident(state)) {
+		table->nr_wasted += tmem_table_use(table, handle);
 		l->resident[i / 64] &= ~bit;
 		l->young[i / 64] &= ~bit;
 		l->busy[i / 64] &= ~bit;
@@ -163,6 +164,30 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 	l->nr_used += (state != PAGE_NONE) - (old != PAGE_NONE);
 	l->entry[i] = (uint32_t)state << TABLE_VALUE_BITS | value;
 	free_leaf_if_empty(table, handle >> LEAF_SHIFT);
+}
+
+void tmem_table_set_ahead(struct tmem_table *table, uint32_t handle)
+{
+	struct tmem_leaf *l = tmem_table_leaf(table, handle >> LEAF_SHIFT);
+	uint32_t i = handle % LEAF_PAGES;
+	uint64_t bit = 1ull << i % 64;
+
+	TMEM_ASSERT(is_resident(tmem_entry_state(l->entry[i])));
+	table->nr_ahead += !(l->ahead[i / 64] & bit);
+	l->ahead[i / 64] |= bit;
+}
+
+bool tmem_table_use(struct tmem_table *table, uint32_t handle)
+{
+	struct tmem_leaf *l = tmem_table_leaf(table, handle >> LEAF_SHIFT);
+	uint32_t i = handle % LEAF_PAGES;
+	uint64_t bit = 1ull << i % 64;
+
+	if (!(l->ahead[i / 64] & bit))
+		return false;
+	l->ahead[i / 64] &= ~bit;
+	table->nr_ahead--;
+	return true;
 }
 
 void tmem_table_set_young(struct tmem_table *table, uint32_t handle)
@@ -273,7 +298,7 @@ void tmem_table_for_each_mapping(const struct tmem_table *table,
 }
 
 static void check_leaf(const struct tmem_table *table, uint32_t nr,
-		       uint64_t *nr_resident)
+		       uint64_t *nr_resident, uint64_t *nr_ahead)
 {
 	const struct tmem_leaf *l = tmem_table_leaf(table, nr);
 	const uint32_t *slot = directory(table, l->base);
@@ -285,6 +310,10 @@ static void check_leaf(const struct tmem_table *table, uint32_t nr,
 		bool bit = l->resident[i / 64] >> i % 64 & 1;
 
 		TMEM_ASSERT(bit == is_resident(s)); /* T2 */
+		if (l->ahead[i / 64] >> i % 64 & 1) {
+			TMEM_ASSERT(bit); /* T5 */
+			++*nr_ahead;
+		}
 		used += s != PAGE_NONE;
 		used += l->pinned[i / 64] >> i % 64 & 1;
 		present += bit;
@@ -296,11 +325,12 @@ static void check_leaf(const struct tmem_table *table, uint32_t nr,
 
 void tmem_table_check(const struct tmem_table *table)
 {
-	uint64_t nr_resident = 0;
+	uint64_t nr_resident = 0, nr_ahead = 0;
 	uint32_t nr;
 
 	for (nr = 0; nr < table->nr_leaves; nr++)
 		if (tmem_table_leaf(table, nr)->base != UINT64_MAX)
-			check_leaf(table, nr, &nr_resident);
+			check_leaf(table, nr, &nr_resident, &nr_ahead);
 	TMEM_ASSERT(nr_resident == table->nr_resident);
+	TMEM_ASSERT(nr_ahead == table->nr_ahead); /* T5 */
 }

@@ -5,7 +5,7 @@
  * The kernel's page tables are the truth about which pages are present; this
  * table says where the content of a page is that is *not*.  A leaf covers
  * 256 KiB (64 pages) and exists once anything is known in it, so reserves of
- * terabytes cost nothing, and a page on its own costs 340 bytes.  A page is
+ * terabytes cost nothing, and a page on its own costs 350 bytes.  A page is
  * named by its virtual page number (vpn), or by a 32-bit handle: leaf number <<
  * 9 | index in the leaf.
  *
@@ -16,6 +16,10 @@
  *   T3  nr_used counts entries other than PAGE_NONE plus pinned bits; a leaf
  *       with nr_used 0 may be freed.
  *   T4  A leaf's base and its slot in the directory name each other.
+ *   T5  ahead[] has a bit for pages that were read ahead and of which it is
+ *       not known whether the program came there: RESIDENT or KEPT ones only.
+ *       nr_ahead counts them.  Each page ever marked is still marked, or was
+ *       found used, or is counted in nr_wasted.
  *
  * Guarded by the pager's lock; read without it only in fork mode, when
  * nobody writes.
@@ -70,6 +74,7 @@ struct tmem_leaf {
 	uint64_t odd[LEAF_WORDS];   /* not into read-write frames */
 	uint64_t never[LEAF_WORDS]; /* nor into executable ones */
 	uint64_t busy[LEAF_WORDS];  /* shared by fork, or held by the kernel */
+	uint64_t ahead[LEAF_WORDS]; /* read ahead, not known to be used */
 	uint32_t entry[LEAF_PAGES];
 };
 
@@ -79,6 +84,8 @@ struct tmem_table {
 	uint32_t nr_leaves; /* ever made, freed ones included */
 	uint32_t free_leaf; /* list through next_free; TABLE_NO_LEAF ends */
 	uint64_t nr_resident;
+	uint64_t nr_ahead;
+	uint64_t nr_wasted; /* read ahead, and gone before they were used */
 	uint64_t held_bytes;
 };
 
@@ -119,6 +126,9 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 
 void tmem_table_set_young(struct tmem_table *table, uint32_t handle);
 void tmem_table_set_busy(struct tmem_table *table, uint32_t handle);
+/* A resident page was read ahead; it is used: true if it was marked. */
+void tmem_table_set_ahead(struct tmem_table *table, uint32_t handle);
+bool tmem_table_use(struct tmem_table *table, uint32_t handle);
 void tmem_table_pin(struct tmem_table *table, uint32_t handle);
 
 /*
@@ -137,7 +147,7 @@ void tmem_table_for_each_mapping(const struct tmem_table *table,
 					    size_t bytes),
 				 void *arg);
 
-/* Walks T1 to T4; aborts if one fails. */
+/* Walks T2 to T5; aborts if one fails. */
 void tmem_table_check(const struct tmem_table *table);
 
 #endif

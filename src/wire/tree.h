@@ -134,6 +134,7 @@ struct tmem_tree {
 	_Atomic int64_t avail_bytes;
 	_Atomic uint64_t peak_bytes; /* of the sum of usage_bytes */
 	uint32_t on_full;	     /* enum tmem_on_full */
+	uint32_t read_ahead;	     /* not 0: pagers read ahead */
 	_Atomic uint32_t growing;    /* swap is full and --on-full grow */
 	struct tmem_tree_slot slots[TMEM_TREE_SLOTS];
 };

@@ -47,6 +47,7 @@ class BadInput(Case):
         self.bad("-m", "64M", "-q", says="-q")
         self.bad("-m", "64M", "--exec=1", says="--exec=1")
         self.bad("-m", "64M", "--on-full", "explode", says="pause")
+        self.bad("-m", "64M", "--read-ahead", "maybe", says="off")
         self.bad("-m", "64M", "--report", "xml", says="json")
         for stall in ("50", "0/10", "101/10", "50/0", "50/9999", "a/b",
                       "50/10x"):

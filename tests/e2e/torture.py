@@ -19,7 +19,7 @@ be true of the run:
 
 Usage: torture.py --build DIR [--native] [--tmem PATH] [--suite check|long|soak]
                   [--repeat N] [--seed N] [--timeout SECONDS] [--list]
-                  [NAME...]
+                  [--option=OPTION]... [NAME...]
 """
 import argparse
 import ctypes
@@ -344,8 +344,8 @@ class Run:
         if options.native:
             return command
         return ([options.tmem, "run", "-m", row.limit, "--report", "json",
-                 "--report-file", self.report_file] + row.options + ["--"] +
-                command)
+                 "--report-file", self.report_file] + row.options +
+                options.option + ["--"] + command)
 
     def environment(self, mark):
         return dict(os.environ, TT_LOG=self.log_file,
@@ -536,6 +536,8 @@ def parse_arguments():
                    default=os.path.join(root, "build", "tests", "e2e"))
     p.add_argument("--tmem", default=os.path.join(root, "build", "tmem"))
     p.add_argument("--native", action="store_true", help="without tmem")
+    p.add_argument("--option", action="append", default=[],
+                   help="of tmem run, as --option=--read-ahead=off")
     p.add_argument("--suite", choices=["check", "long", "soak"])
     p.add_argument("--repeat", type=int, default=1)
     p.add_argument("--seed", type=int,

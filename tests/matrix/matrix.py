@@ -329,7 +329,8 @@ def run_row(name, options):
         limit = max(int(free.peak * SHARE.get(name, 0.5)), SMALLEST)
         print("%s: free: needs %d MiB, %.1f s" %
               (name, free.peak // MIB, free_seconds), flush=True)
-        prefix = [options.tmem, "run", "-m", "%dK" % (limit // 1024)]
+        prefix = [options.tmem, "run", "-m", "%dK" % (limit // 1024)] + \
+            options.option
         allowed = limit + max(limit * 3 // 100, 16 * MIB)
         half, got, seconds = measure(row, os.path.join(top, "half"), options,
                                      prefix, allowed)
@@ -349,6 +350,8 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--tmem")
     p.add_argument("--churn")
+    p.add_argument("--option", action="append", default=[],
+                   help="of tmem run, as --option=--read-ahead=off")
     p.add_argument("--seed", type=int,
                    default=int(os.environ.get("TMEM_SEED", "1")))
     p.add_argument("--dir", default="/var/tmp")
