@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A zram device of our own, for benches.
+"""A zram device and a memory cgroup of our own, for benches.
 
-It is added, so that nobody else's is touched, and removed in the end.
+They are added, so that nobody else's are touched, and removed in the end.
 """
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -67,3 +68,33 @@ class Zram:
     def remove(self):
         self.off()
         write("/sys/class/zram-control/hot_remove", self.number)
+
+
+class Group:
+    """A memory cgroup of our own, version 1 or 2."""
+
+    def __init__(self):
+        name = "tmem-bench-%d" % os.getpid()
+        if os.path.exists("/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+            self.folder = "/sys/fs/cgroup/memory/" + name
+            self.limit_file = "memory.limit_in_bytes"
+        else:
+            self.folder = "/sys/fs/cgroup/" + name
+            self.limit_file = "memory.max"
+            write("/sys/fs/cgroup/cgroup.subtree_control", "+memory")
+        os.mkdir(self.folder)
+
+    def limit(self, size):
+        write(os.path.join(self.folder, self.limit_file), size)
+
+    def enter(self):
+        write(os.path.join(self.folder, "cgroup.procs"), os.getpid())
+
+    def remove(self):
+        for _ in range(100):
+            try:
+                os.rmdir(self.folder)
+                return
+            except OSError:
+                time.sleep(0.05)    # until the kernel has let go of it
+        print("could not remove %s" % self.folder, file=sys.stderr)
