@@ -93,10 +93,18 @@ static void note_newest(struct recovery *r, uint32_t handle, uint32_t *newest)
 	}
 }
 
+/* Compaction takes that shard's lock. */
+static bool has_shard(const struct recovery *r, const struct tmem_slot *slot)
+{
+	return tmem_slot_shard(slot) < r->store->nr_shards;
+}
+
 static void find_owners(void *arg, uint32_t handle, struct tmem_slot *slot)
 {
 	struct recovery *r = arg;
 
+	if (!has_shard(r, slot))
+		return;
 	switch (tmem_slot_form(slot)) {
 	case TMEM_FORM_CLIENT:
 		if (is_sound(r, handle) && slot->object < TMEM_MAX_CLIENTS &&

@@ -11,6 +11,7 @@
 #include <tmem/store.h>
 
 #include "arena/map.h"
+#include "core/core.h"
 #include "fstest.h"
 #include "testimage.h"
 
@@ -379,6 +380,27 @@ static void what_is_there_may_exceed_the_limit(void)
 	close(fd);
 }
 
+/* Whole, but in a shard that there is not: compaction would lock it. */
+static void a_slot_in_no_shard_is_dropped(void)
+{
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	tmem_pool_id pool = make_pool(tmem_store_backend(store), 0);
+	uint32_t number = pool % TMEM_MAX_POOLS;
+	struct tmem_client_pool found;
+	struct tmem_slot *slot;
+
+	slot = tmem_arena_slot(&store->arena, store->pools[number].slot);
+	slot->place = tmem_slot_place(number, TMEM_MAX_SHARDS - 1);
+	tmem_slot_seal(slot);
+	tmem_store_close(store);
+	store = open_store(fd, LIMIT);
+	CHECK_EQ(tmem_client_pools(tmem_client_default(store), &found, 1), 0);
+	CHECK_EQ(stats_of(tmem_store_backend(store)).recover_torn, 1);
+	tmem_store_close(store);
+	close(fd);
+}
+
 static unsigned maps_left; /* until one fails */
 
 static void *failing_map(size_t bytes, size_t align)
@@ -487,6 +509,7 @@ int main(int argc, char **argv)
 	RUN(what_is_no_arena_is_refused);
 	RUN(an_unclosed_file_of_another_boot_is_stale);
 	RUN(what_is_there_may_exceed_the_limit);
+	RUN(a_slot_in_no_shard_is_dropped);
 	RUN(a_failed_open_loses_nothing);
 	a_damaged_image_has_right_pages_or_none(rounds);
 	return 0;
