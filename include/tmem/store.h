@@ -54,8 +54,8 @@ struct tmem_store_options {
 	 * of a private pool have in common.  Where a dictionary of that saves
 	 * enough, pages are compressed with it: cold ones by zstd, others by
 	 * LZ4, which then takes twice the time to store and a fifth more to
-	 * load.  Takes 33 to 300 KiB of the limit for each pool that has one,
-	 * and 3 MiB for a moment.  Not for a restartable store (-EINVAL).
+	 * load.  Takes 33 to 300 KiB of the limit for each pool that has one
+	 * (17 to 34 more in a restartable store), and 3 MiB for a moment.
 	 */
 	uint64_t dict_every_ns;
 	/*
@@ -80,6 +80,7 @@ struct tmem_store_options {
  *    was in flight is done or not;
  *  - clients and pools are there, with their numbers (tmem/client.h);
  *    ephemeral pages too, the order in which they go begins anew;
+ *  - pools have their dictionaries, whatever dict_every_ns is now;
  *  - what is found damaged is dropped, and counted.
  *
  * What is there is taken whatever the limit: as if it had been lowered.  The

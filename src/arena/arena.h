@@ -286,6 +286,41 @@ static inline struct tmem_link *tmem_arena_link(const struct tmem_arena *arena,
 	return &tmem_arena_span(arena, handle)->links[handle % TMEM_SPAN_SLOTS];
 }
 
+/* A circular list of slots: a new head; one in the place of another. */
+static inline void tmem_arena_list_add(const struct tmem_arena *arena,
+				       uint32_t *head, uint32_t handle)
+{
+	struct tmem_link *link = tmem_arena_link(arena, handle), *first;
+
+	if (!*head) {
+		link->next = link->prev = handle;
+	} else {
+		first = tmem_arena_link(arena, *head);
+		link->next = *head;
+		link->prev = first->prev;
+		tmem_arena_link(arena, first->prev)->next = handle;
+		first->prev = handle;
+	}
+	*head = handle;
+}
+
+static inline void tmem_arena_list_replace(const struct tmem_arena *arena,
+					   uint32_t *head, uint32_t from,
+					   uint32_t to)
+{
+	struct tmem_link *link = tmem_arena_link(arena, to);
+
+	*link = *tmem_arena_link(arena, from);
+	if (link->next == from) {
+		link->next = link->prev = to;
+	} else {
+		tmem_arena_link(arena, link->next)->prev = to;
+		tmem_arena_link(arena, link->prev)->next = to;
+	}
+	if (*head == from)
+		*head = to;
+}
+
 static inline struct tmem_ages *tmem_arena_ages(const struct tmem_arena *arena,
 						uint32_t handle)
 {

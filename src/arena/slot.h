@@ -34,6 +34,7 @@ enum tmem_form {
 	TMEM_FORM_LZ4_DICT = 5,
 	TMEM_FORM_ZSTD_DICT = 6,
 	/* What a restartable store's slots of pages rest on: core/durable.h. */
+	TMEM_FORM_DICT = 10, /* a part of a dictionary: core/dictslot.h */
 	TMEM_FORM_CLIENT = 11,
 	TMEM_FORM_POOL = 12,
 	TMEM_FORM_OBJECT = 13,

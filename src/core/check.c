@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks the store's invariants C1-C9, D1-D3 and U1, and those of its parts. */
+/* Walks the store's invariants C1-C9, D1-D4 and U1, and those of its parts. */
 #include <string.h>
 
 #include <tmem/store.h>

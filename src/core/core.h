@@ -36,7 +36,7 @@
  * LOCK ORDER.  control > scratch > shard > hints > class > records > meta >
  * pages > cluster > tier.
  *
- * Dictionaries: dicts.h, with D1-D3.  What a restartable store has beside its
+ * Dictionaries: dicts.h, with D1-D4.  What a restartable store has beside its
  * pages: durable.h, with U1-U3.
  *
  *   C1  Each index entry of a slot is found under the key that the slot and

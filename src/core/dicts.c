@@ -4,15 +4,13 @@
 
 #include <errno.h>
 
+#include "dictslot.h"
+#include "durable.h"
+
 enum {
 	GENERATIONS = 1 << (16 - TMEM_DICT_PLACE_BITS)
 };
 _Static_assert(TMEM_MAX_DICTS == 1 << TMEM_DICT_PLACE_BITS, "places");
-
-static uint32_t name_of(uint32_t place, uint32_t generation)
-{
-	return generation << TMEM_DICT_PLACE_BITS | place;
-}
 
 /* The name's record, whatever is in it; NULL if there is no table. */
 static struct tmem_dict_record *record_of(const struct tmem_store *store,
@@ -34,9 +32,21 @@ const struct tmem_dict *tmem_dicts_get(const struct tmem_store *store,
 {
 	const struct tmem_dict_record *r = record_of(store, name);
 
-	if (!r || name != name_of(tmem_dict_place(name), r->generation))
+	if (!r ||
+	    name != tmem_dict_name_of(tmem_dict_place(name), r->generation))
 		return NULL;
 	return atomic_load(&r->dict);
+}
+
+bool tmem_dicts_can_read(const struct tmem_store *store,
+			 const struct tmem_slot *slot)
+{
+	uint32_t name = tmem_dicts_of_slot(slot);
+
+	if (!tmem_form_has_dict(tmem_slot_form(slot)))
+		return !name || tmem_dicts_get(store, name);
+	return slot->length > TMEM_DICT_NAME_BYTES &&
+	       tmem_dicts_get(store, name);
 }
 
 void tmem_dicts_count_one(struct tmem_store *store, uint32_t name, int nr)
@@ -104,11 +114,38 @@ static int build(struct tmem_store *store, struct tmem_dict_record *r,
 	return 0;
 }
 
+/* Not before nobody has it any more; its name is another's then. */
+static void destroy(struct tmem_store *store, struct tmem_dict_record *r)
+	TMEM_REQUIRES(&store->control)
+{
+	const struct tmem_dict *dict = atomic_load(&r->dict);
+
+	tmem_dictslot_free(store, r->slot);
+	r->slot = 0;
+	atomic_store(&r->dict, NULL);
+	r->generation = (uint16_t)(r->generation % (GENERATIONS - 1)) + 1;
+	/* It lies at the start of its memory. */
+	tmem_meta_free(&store->meta, (void *)dict, r->nr_pages);
+}
+
+/* What the image needs to have of it, if there is one. */
+static bool write_slots(struct tmem_store *store, struct tmem_dict_record *r,
+			uint32_t name, const struct tmem_dict_spec *spec)
+	TMEM_REQUIRES(&store->control)
+{
+	if (!tmem_store_lasts(store))
+		return true;
+	r->slot = spec->slot ? spec->slot
+			     : tmem_dictslot_write(store, name, spec);
+	return r->slot != 0;
+}
+
 int tmem_dicts_add(struct tmem_store *store, const struct tmem_dict_spec *spec,
 		   uint32_t *ret_name)
 {
 	struct tmem_dict_record *r;
 	int place, result;
+	uint32_t name;
 
 	if (spec->content_bytes < TMEM_DICT_MIN_BYTES ||
 	    spec->content_bytes > TMEM_DICT_MAX_BYTES ||
@@ -124,24 +161,39 @@ int tmem_dicts_add(struct tmem_store *store, const struct tmem_dict_spec *spec,
 	if (spec->name)
 		r->generation = (uint16_t)(spec->name >> TMEM_DICT_PLACE_BITS);
 	result = build(store, r, spec);
-	if (result == 0)
-		*ret_name = name_of((uint32_t)place, r->generation);
-	return result;
+	if (result < 0)
+		return result;
+	name = tmem_dict_name_of((uint32_t)place, r->generation);
+	if (!write_slots(store, r, name, spec)) {
+		destroy(store, r);
+		return -ENOMEM;
+	}
+	*ret_name = name;
+	return 0;
 }
 
 void tmem_dicts_make_current(struct tmem_store *store, uint32_t name)
 {
 	const struct tmem_dict_record *r = record_of(store, name);
 	const struct tmem_dict *dict = tmem_dicts_get(store, name);
+	uint32_t old;
 
 	TMEM_ASSERT(dict);
+	old = atomic_load(&store->pools[r->pool].dict) & 0xffff;
+	tmem_dictslot_mark(store, r->slot, true);
 	atomic_store(&store->pools[r->pool].dict,
 		     name | dict->uses << TMEM_DICT_USES_SHIFT);
+	if (old && old != name)
+		tmem_dictslot_mark(store, record_of(store, old)->slot, false);
 }
 
 void tmem_dicts_retire(struct tmem_store *store, uint32_t pool)
 {
+	uint32_t name = atomic_load(&store->pools[pool].dict) & 0xffff;
+
 	atomic_store(&store->pools[pool].dict, 0);
+	if (name)
+		tmem_dictslot_mark(store, record_of(store, name)->slot, false);
 }
 
 /* Not current, so its users become fewer only. */
@@ -165,17 +217,14 @@ unsigned tmem_dicts_sweep(struct tmem_store *store)
 		struct tmem_dict_record *r = &table->records[i];
 
 		dict = atomic_load(&r->dict);
-		if (!dict || is_current(store, r, name_of(i, r->generation)))
+		if (!dict ||
+		    is_current(store, r, tmem_dict_name_of(i, r->generation)))
 			continue;
 		if (!is_unused(store, i, r)) {
 			left++;
 			continue;
 		}
-		atomic_store(&r->dict, NULL);
-		r->generation =
-			(uint16_t)(r->generation % (GENERATIONS - 1)) + 1;
-		/* It lies at the start of its memory. */
-		tmem_meta_free(&store->meta, (void *)dict, r->nr_pages);
+		destroy(store, r);
 	}
 	return left;
 }
@@ -190,7 +239,8 @@ unsigned tmem_dicts_old(const struct tmem_store *store, uint32_t pool)
 		const struct tmem_dict_record *r = &table->records[i];
 
 		nr += atomic_load(&r->dict) && r->pool == pool &&
-		      !is_current(store, r, name_of(i, r->generation));
+		      !is_current(store, r,
+				  tmem_dict_name_of(i, r->generation));
 	}
 	return nr;
 }

@@ -26,13 +26,17 @@
  * no slot (so there will be none), then no user once more (of those that
  * loaded its last pages).
  *
+ * In a restartable store they outlive the process, in slots: dictslot.h.
+ *
  * Pages without a dictionary cost a comparison of their form.
  *
  *   D1  A record's nr_slots is the number of slots in use, orphans too, that
  *       name it; a dictionary that a slot names is there.
  *   D2  A pool's current dictionary is there, was made for its number, and
  *       has the uses that the pool's word says.
- *   D3  All memory of dictionaries is metadata, accounted.
+ *   D3  All memory of dictionaries is metadata, accounted, but for D4's slots.
+ *   D4  In a restartable store each has slots with its content, and a mark if
+ *       it is not current.
  */
 #ifndef TMEM_CORE_DICTS_H
 #define TMEM_CORE_DICTS_H
@@ -54,7 +58,8 @@ struct tmem_dict_record {
 	uint32_t pool; /* number */
 	_Atomic uint16_t generation;
 	_Atomic uint16_t nr_pages; /* of memory */
-	uint32_t reserved[3];
+	uint32_t slot;		   /* the first one, 0: none; control lock */
+	uint32_t reserved[2];
 };
 
 struct tmem_dict_table {
@@ -69,6 +74,7 @@ struct tmem_dict_spec {
 	unsigned uses; /* enum tmem_dict_uses */
 	unsigned content_bytes;
 	const void *content; /* copied */
+	uint32_t slot; /* recovery: its first one; 0: it gets them if need be */
 };
 
 /*
@@ -82,7 +88,8 @@ int tmem_dicts_add(struct tmem_store *store, const struct tmem_dict_spec *spec,
 void tmem_dicts_make_current(struct tmem_store *store, uint32_t name)
 	TMEM_REQUIRES(&store->control);
 /* From now on the pool has no current one. */
-void tmem_dicts_retire(struct tmem_store *store, uint32_t pool);
+void tmem_dicts_retire(struct tmem_store *store, uint32_t pool)
+	TMEM_REQUIRES(&store->control);
 /* Frees what nobody needs any more; how many there still are to be freed. */
 unsigned tmem_dicts_sweep(struct tmem_store *store)
 	TMEM_REQUIRES(&store->control);
@@ -96,7 +103,7 @@ const struct tmem_dict *tmem_dicts_get(const struct tmem_store *store,
 
 /* How many there are of a pool beside the current one. */
 unsigned tmem_dicts_old(const struct tmem_store *store, uint32_t pool);
-/* How many there are, and their memory, the table's too. */
+/* How many there are, and their metadata, the table's too. */
 unsigned tmem_dicts_sum(const struct tmem_store *store, uint64_t *ret_bytes);
 
 /* Walks D1 and D2; slots[place] were found.  All locks are held. */
@@ -113,6 +120,11 @@ static inline bool tmem_form_has_page(unsigned form)
 {
 	return form == TMEM_FORM_LZ4 || form == TMEM_FORM_RAW ||
 	       form == TMEM_FORM_ZSTD || tmem_form_has_dict(form);
+}
+
+static inline uint32_t tmem_dict_name_of(uint32_t place, uint32_t generation)
+{
+	return generation << TMEM_DICT_PLACE_BITS | place;
 }
 
 static inline uint32_t tmem_dict_place(uint32_t name)
@@ -139,6 +151,10 @@ static inline uint32_t tmem_dicts_of_slot(const struct tmem_slot *slot)
 		       ? tmem_dict_name(slot->data)
 		       : 0;
 }
+
+/* Is there whatever dictionary it takes to read that slot? */
+bool tmem_dicts_can_read(const struct tmem_store *store,
+			 const struct tmem_slot *slot);
 
 static inline void tmem_dicts_hold(struct tmem_store *store, uint32_t name)
 {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arena/image.h"
+#include "dictslot.h"
 #include "queue.h"
 
 /* A slot of what it is, the handle of which is at *slot; the old one goes. */
@@ -102,16 +103,23 @@ void tmem_durable_gone(struct tmem_store *store, uint32_t *slot)
 	*slot = 0;
 }
 
-uint32_t *tmem_durable_handle(struct tmem_store *store,
-			      const struct tmem_slot *slot)
+void tmem_durable_moved(struct tmem_store *store, uint32_t from, uint32_t to)
 {
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, from);
+
 	switch (tmem_slot_form(slot)) {
 	case TMEM_FORM_OBJECT:
-		return &tmem_object_nr(store, slot->object)->slot;
+		tmem_object_nr(store, slot->object)->slot = to;
+		break;
 	case TMEM_FORM_POOL:
-		return &store->pools[slot->object].slot;
+		store->pools[slot->object].slot = to;
+		break;
+	case TMEM_FORM_CLIENT:
+		tmem_client_nr(store, slot->object)->slot = to;
+		break;
 	default:
-		return &tmem_client_nr(store, slot->object)->slot;
+		tmem_dictslot_moved(store, from, to);
+		break;
 	}
 }
 
@@ -168,5 +176,5 @@ uint64_t tmem_durable_check(struct tmem_store *store)
 		if (atomic_load(&store->weights[i]))
 			check_slot(&w, tmem_client_nr(store, i)->slot,
 				   TMEM_FORM_CLIENT, i);
-	return w.nr;
+	return w.nr + tmem_dictslot_check(store);
 }

@@ -53,18 +53,17 @@ bool tmem_durable_client(struct tmem_store *store, struct tmem_client *client)
 /* The slot goes; *slot is 0 then. */
 void tmem_durable_gone(struct tmem_store *store, uint32_t *slot);
 
-/* Is it one of these, not a page's? */
+/* Is it one of these, or of dictslot.h's, not a page's? */
 static inline bool tmem_durable_is(const struct tmem_slot *slot)
 {
 	unsigned form = tmem_slot_form(slot);
 
-	return form >= TMEM_FORM_CLIENT && form <= TMEM_FORM_OBJECT;
+	return form >= TMEM_FORM_DICT && form <= TMEM_FORM_OBJECT;
 }
 
-/* Where its handle is noted. */
-uint32_t *tmem_durable_handle(struct tmem_store *store,
-			      const struct tmem_slot *slot);
-/* Walks U1; returns how many there are. */
+/* Compaction has copied one of these: the copy is noted in its place. */
+void tmem_durable_moved(struct tmem_store *store, uint32_t from, uint32_t to);
+/* Walks U1 and D4 (dicts.h); returns how many there are. */
 uint64_t tmem_durable_check(struct tmem_store *store);
 
 #endif

@@ -37,7 +37,7 @@
 #include "base/sys.h"
 #include "codecs/train.h"
 #include "cool.h"
-#include "dicts.h"
+#include "dictslot.h"
 #include "unzip.h"
 
 enum {
@@ -474,12 +474,14 @@ static bool pays(const struct tmem_learn *learn, unsigned plain, unsigned with,
 }
 
 /* The uses that pay for a dictionary of that size. */
-static unsigned uses_of(const struct tmem_learn *learn, unsigned lz4,
+static unsigned uses_of(const struct tmem_store *store, unsigned lz4,
 			unsigned zstd, unsigned content_bytes)
 {
-	size_t both =
-		tmem_dict_bytes(content_bytes, TMEM_DICT_LZ4 | TMEM_DICT_ZSTD);
-	size_t one = tmem_dict_bytes(content_bytes, TMEM_DICT_LZ4);
+	const struct tmem_learn *learn = atomic_load(&store->learn);
+	size_t slots = tmem_dictslot_bytes(store, content_bytes);
+	size_t both = slots + tmem_dict_bytes(content_bytes,
+					      TMEM_DICT_LZ4 | TMEM_DICT_ZSTD);
+	size_t one = slots + tmem_dict_bytes(content_bytes, TMEM_DICT_LZ4);
 	unsigned uses = 0;
 
 	if (learn->sums[lz4] && pays(learn, LZ4, lz4, one))
@@ -528,7 +530,7 @@ static bool adopt_locked(struct tmem_store *store,
 static bool decide(struct tmem_store *store, const struct tmem_learn *learn)
 {
 	const struct tmem_dict *now = tmem_dicts_get(store, learn->now);
-	unsigned uses = uses_of(learn, LZ4_NEW, ZSTD_NEW, learn->content_bytes);
+	unsigned uses = uses_of(store, LZ4_NEW, ZSTD_NEW, learn->content_bytes);
 	uint64_t with_new = total(learn, uses, LZ4_NEW, ZSTD_NEW);
 	uint64_t with_now;
 	bool changed;
@@ -536,7 +538,7 @@ static bool decide(struct tmem_store *store, const struct tmem_learn *learn)
 	if (!now && !uses)
 		return false;
 	if (now) {
-		unsigned keep = now->uses & uses_of(learn, LZ4_NOW, ZSTD_NOW,
+		unsigned keep = now->uses & uses_of(store, LZ4_NOW, ZSTD_NOW,
 						    now->content_bytes);
 
 		with_now = total(learn, now->uses, LZ4_NOW, ZSTD_NOW);

@@ -156,20 +156,7 @@ void tmem_object_free(struct tmem_store *store, struct tmem_shard *shard,
 static void link_page(struct tmem_store *store, struct tmem_object *object,
 		      uint32_t handle)
 {
-	struct tmem_link *link = tmem_arena_link(&store->arena, handle);
-
-	if (!object->head) {
-		link->next = link->prev = handle;
-	} else {
-		struct tmem_link *head;
-
-		head = tmem_arena_link(&store->arena, object->head);
-		link->next = object->head;
-		link->prev = head->prev;
-		tmem_arena_link(&store->arena, head->prev)->next = handle;
-		head->prev = handle;
-	}
-	object->head = handle;
+	tmem_arena_list_add(&store->arena, &object->head, handle);
 	object->nr_pages++;
 }
 
@@ -444,22 +431,6 @@ uint32_t tmem_object_move_page(struct tmem_store *store,
 	return old;
 }
 
-static void relink_page(struct tmem_store *store, struct tmem_object *object,
-			uint32_t from, uint32_t to)
-{
-	struct tmem_link *link = tmem_arena_link(&store->arena, to);
-
-	*link = *tmem_arena_link(&store->arena, from);
-	if (link->next == from) {
-		link->next = link->prev = to;
-	} else {
-		tmem_arena_link(&store->arena, link->next)->prev = to;
-		tmem_arena_link(&store->arena, link->prev)->next = to;
-	}
-	if (object->head == from)
-		object->head = to;
-}
-
 static bool is_ref(void *arg, uint32_t ref)
 {
 	return ref == *(const uint32_t *)arg;
@@ -475,7 +446,7 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 		return false;
 	if (tmem_durable_is(from)) {
 		tmem_slot_copy(tmem_arena_slot(&store->arena, new), from);
-		*tmem_durable_handle(store, from) = new;
+		tmem_durable_moved(store, handle, new);
 		tmem_arena_release_moved(&store->arena, handle);
 		return true;
 	}
@@ -485,7 +456,9 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 		return false;
 	}
 	tmem_slot_copy(tmem_arena_slot(&store->arena, new), from);
-	relink_page(store, tmem_object_nr(store, from->object), handle, new);
+	tmem_arena_list_replace(&store->arena,
+				&tmem_object_nr(store, from->object)->head,
+				handle, new);
 	*tmem_index_find(&shard->index, tmem_slot_hash(store, from), is_ref,
 			 &handle) = new;
 	tmem_arena_release_moved(&store->arena, handle);
@@ -514,7 +487,9 @@ static uint32_t reshape(struct tmem_store *store, struct tmem_shard *shard,
 		tmem_arena_release(&store->arena, new);
 		return 0;
 	}
-	relink_page(store, tmem_object_nr(store, from->object), old, new);
+	tmem_arena_list_replace(&store->arena,
+				&tmem_object_nr(store, from->object)->head, old,
+				new);
 	*entry = new;
 	return old;
 }
@@ -581,9 +556,11 @@ uint32_t tmem_object_drop(struct tmem_store *store, struct tmem_shard *shard,
 void tmem_object_adopt_orphan(struct tmem_store *store,
 			      struct tmem_shard *shard, uint32_t handle)
 {
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+
 	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
-	shard->stats.stored_bytes +=
-		tmem_arena_slot(&store->arena, handle)->length;
+	shard->stats.stored_bytes += slot->length;
+	tmem_dicts_count(store, tmem_dicts_of_slot(slot), 1);
 	tmem_arena_release(&store->arena, handle);
 }
 

@@ -3,10 +3,10 @@
  * Recovery: the index and all other metadata from the slots of an image.
  *
  * The slots are scanned once for each kind, in the order in which one rests on
- * another: clients, pools, objects, references (only counted), data,
- * references.  A slot that is whole and rests on something is kept; of two that
- * name the same the one with the higher generation.  What was not kept is
- * cleared at the end, and its memory goes back.
+ * another: clients, pools, dictionaries, objects, references (only counted),
+ * data, references.  A slot that is whole and rests on something is kept; of
+ * two that name the same the one with the higher generation.  What was not kept
+ * is cleared at the end, and its memory goes back.
  *
  *  - A slot that lost its page to a newer one, whose pool or object is gone or
  *    that is marked as an orphan, stays as an orphan as long as a reference
@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "arena/image.h"
+#include "dictslot.h"
 #include "durable.h"
 #include "object.h"
 #include "pool.h"
@@ -42,6 +43,7 @@ struct recovery {
 	/* The newest slot of each. */
 	uint32_t clients[TMEM_MAX_CLIENTS];
 	uint32_t pools[TMEM_MAX_POOLS];
+	struct tmem_dict_scan dicts;
 };
 
 static struct tmem_slot *slot_of(const struct recovery *r, uint32_t handle)
@@ -115,6 +117,10 @@ static void find_owners(void *arg, uint32_t handle, struct tmem_slot *slot)
 		if (is_sound(r, handle) && slot->object < TMEM_MAX_POOLS &&
 		    slot->length == sizeof(struct tmem_durable_pool))
 			note_newest(r, handle, &r->pools[slot->object]);
+		break;
+	case TMEM_FORM_DICT:
+		if (is_sound(r, handle))
+			tmem_dictslot_note(&r->dicts, slot);
 		break;
 	default:
 		break;
@@ -308,7 +314,7 @@ static bool has_data(const struct tmem_slot *slot)
 	unsigned form = tmem_slot_form(slot);
 	const struct tmem_codec *codec = tmem_codec_of(form);
 
-	return codec && !codec->has_dict && form != TMEM_FORM_SAME;
+	return codec && form != TMEM_FORM_SAME;
 }
 
 static bool is_page(const struct tmem_slot *slot)
@@ -408,14 +414,16 @@ static void find_data(void *arg, uint32_t handle,
 {
 	struct recovery *r = arg;
 	struct tmem_key key;
+	bool is_readable;
 
 	if (r->error || !is_page(slot) || !is_sound(r, handle))
 		return;
 	make_reader(r, slot);
+	is_readable = tmem_dicts_can_read(r->store, slot);
 	if (!(slot->form_generation & TMEM_SLOT_ORPHAN) &&
-	    key_of(r, slot, &key) && wins(r, &key, slot))
+	    key_of(r, slot, &key) && wins(r, &key, slot) && is_readable)
 		adopt(r, &key, handle);
-	else if (!has_data(slot) ||
+	else if (!has_data(slot) || !is_readable ||
 		 !tmem_arena_is_shared(&r->store->arena, handle))
 		drop(r, slot);
 	else if (keep(r, handle))
@@ -475,7 +483,7 @@ static void count_torn(void *arg, uint32_t handle, struct tmem_slot *slot)
 	r->torn++;
 }
 
-static int recover(struct recovery *r)
+static int recover(struct recovery *r) TMEM_UNANALYSED
 {
 	static void (*const scans[])(void *arg, uint32_t handle,
 				     struct tmem_slot *slot) = {
@@ -487,6 +495,8 @@ static int recover(struct recovery *r)
 	r->error = tmem_arena_adopt(&store->arena);
 	if (!r->error)
 		restore_owners(r);
+	if (!r->error)
+		r->error = tmem_dictslot_recover(&r->dicts);
 	for (i = 0; i < sizeof(scans) / sizeof(scans[0]) && !r->error; i++)
 		tmem_arena_scan(&store->arena, scans[i], r);
 	if (r->error)
@@ -494,8 +504,9 @@ static int recover(struct recovery *r)
 	drop_empty(r);
 	tmem_arena_scan(&store->arena, count_torn, r);
 	tmem_arena_finish(&store->arena);
+	tmem_dicts_sweep(store);
 	store->shards[0].stats.recover_torn = r->torn;
-	store->shards[0].stats.recover_stale = r->stale;
+	store->shards[0].stats.recover_stale = r->stale + r->dicts.stale;
 	return 0;
 }
 
@@ -504,6 +515,7 @@ int tmem_recover(struct tmem_store *store)
 	struct recovery r = {
 		.store = store,
 		.limit_bytes = tmem_account_limit(&store->account),
+		.dicts.store = store,
 	};
 	int error;
 

@@ -211,7 +211,8 @@ static void set_options(struct tmem_store *store,
 	tmem_dedup_init(store, !options->no_dedup);
 	store->dict_every_ns = options->dict_every_ns;
 	store->work.percent = options->maintain_percent;
-	if (options->cool_after_ns || options->dict_every_ns)
+	if (options->cool_after_ns || options->dict_every_ns ||
+	    options->arena_fd)
 		tmem_codecs_check();
 	store->account.limit_bytes = options->limit_bytes;
 }
@@ -264,9 +265,6 @@ int tmem_store_open(const struct tmem_store_options *options,
 		max = options->limit_bytes;
 	if (options->limit_bytes < TMEM_STORE_MIN_BYTES ||
 	    max < options->limit_bytes)
-		return -EINVAL;
-	/* Dictionaries would not outlive the process, nor would their pages. */
-	if (options->arena_fd && options->dict_every_ns)
 		return -EINVAL;
 	if (max >= TMEM_MANY_SHARDS_BYTES)
 		nr_shards = TMEM_MAX_SHARDS;

@@ -6,7 +6,8 @@
  *
  * A child opens the store, compares it with the log, and then has threads at
  * work on it: workers, each with a client, pools and pages of its own, and one
- * that compacts and recompresses.  The parent kills it: after a random time,
+ * that compacts, recompresses, learns, and changes pools' dictionaries now and
+ * then without having learned.  The parent kills it: after a random time,
  * counted from the start, so while it recovers, too; or it stops the first
  * worker and lets it make a random number of single steps before.
  *
@@ -25,11 +26,15 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "core/dicts.h"
 #include "fstest.h"
 #include "testimage.h"
 
 enum {
 	WORKERS = 2,
+	PHRASES = 64,
+	PHRASE = 8, /* words */
+	DICT_BYTES = 2 * 4096,
 	POOLS = 4,
 	KEYS = 160,
 	PER_OBJECT = 20,
@@ -70,6 +75,8 @@ static struct log {
 	_Atomic uint64_t recovered;
 	_Atomic uint64_t stale;
 	_Atomic uint64_t opened;
+	_Atomic uint64_t dicts;
+	_Atomic uint64_t dict_pages;
 	struct worker_log workers[WORKERS];
 } * the_log;
 
@@ -96,13 +103,33 @@ static uint32_t begun_of(uint64_t word)
 	return (uint32_t)(word >> 32);
 }
 
-/* Same-filled, well or badly compressible, by tag; never the same twice. */
+/* Phrases that others have, too. */
+static void fill_alike(uint64_t *w, struct rng *rng, unsigned words)
+{
+	unsigned i, k;
+
+	for (i = 0; i < words; i += PHRASE) {
+		struct rng phrase = { rng_below(rng, PHRASES) };
+
+		for (k = 0; k < PHRASE; k++)
+			w[i + k] = rng_next(k ? &phrase : rng);
+	}
+}
+
+/*
+ * Same-filled, like others, well or badly compressible, by tag; never the same
+ * twice.
+ */
 static void fill(void *page, uint32_t tag)
 {
 	struct rng rng = { tag };
 	unsigned random = (unsigned)(rng_next(&rng) % 10) * 48, i;
 	uint64_t *w = page;
 
+	if (tag % 3 == 0) {
+		fill_alike(w, &rng, PAGE / 8);
+		return;
+	}
 	for (i = 0; i < PAGE / 8; i++)
 		w[i] = random && i < random ? rng_next(&rng)
 		       : random		    ? i / 3 % 17 + tag
@@ -396,11 +423,39 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* Some pool's, as if it had learned, or found that it is of no use. */
+static void change_dict(struct tmem_store *store, struct rng *rng)
+{
+	static _Alignas(8) char content[DICT_BYTES];
+	struct tmem_dict_spec spec = { .pool = (uint32_t)rng_below(rng, 8),
+				       .uses = 1 + (unsigned)rng_below(rng, 3),
+				       .content = content };
+	uint32_t name;
+
+	fill_alike((uint64_t *)content, rng, sizeof(content) / 8);
+	spec.content_bytes =
+		TMEM_DICT_MIN_BYTES +
+		(unsigned)rng_below(rng, DICT_BYTES - TMEM_DICT_MIN_BYTES);
+	tmem_lock_acquire(&store->control);
+	if (rng_below(rng, 4) == 0)
+		tmem_dicts_retire(store, spec.pool);
+	else if (atomic_load(&store->pools[spec.pool].id) &&
+		 tmem_dicts_add(store, &spec, &name) == 0)
+		tmem_dicts_make_current(store, name);
+	store->cool_again = 1;
+	tmem_lock_release(&store->control);
+}
+
+static uint64_t maintain_seed;
+
 static void *maintain(void *arg)
 {
 	struct timespec ts = { 0, 200000 };
+	struct rng rng = { maintain_seed };
 
 	for (;;) {
+		if (rng_below(&rng, 4) == 0)
+			change_dict(arg, &rng);
 		tmem_store_maintain(arg, 500000);
 		nanosleep(&ts, NULL);
 	}
@@ -416,6 +471,7 @@ static struct tmem_store *open_store(int fd)
 	struct tmem_store_options options = { .limit_bytes = limit,
 					      .max_limit_bytes = LIMIT,
 					      .cool_after_ns = 1000000,
+					      .dict_every_ns = 1000000,
 					      .arena_fd = &fd };
 	struct tmem_stats s;
 	struct tmem_store *store;
@@ -429,6 +485,9 @@ static struct tmem_store *open_store(int fd)
 	atomic_fetch_add(&the_log->recovered, s.recovered);
 	atomic_fetch_add(&the_log->stale, s.recover_stale);
 	atomic_fetch_add(&the_log->opened, 1);
+	atomic_fetch_add(&the_log->dicts, s.dicts);
+	atomic_fetch_add(&the_log->dict_pages,
+			 s.lz4_dict_pages + s.zstd_dict_pages);
 	return store;
 }
 
@@ -475,6 +534,7 @@ static _Noreturn void run_child(int fd, uint64_t seed)
 		workers[i] = (struct worker){ .log = &the_log->workers[i],
 					      .rng = { seed + i },
 					      .nr = i };
+	maintain_seed = seed + WORKERS;
 	find_clients(store, workers);
 	for (i = 0; i < WORKERS; i++)
 		settle(&workers[i]);
@@ -552,10 +612,12 @@ int main(int argc, char **argv)
 	for (i = 0; i < kills; i++)
 		run_and_kill(fd, &rng, rng_below(&rng, 5) == 0);
 	printf("%u kills, %llu operations; %llu times recovered %llu pages, "
-	       "%llu stale slots\n",
+	       "%llu of them by %llu dictionaries, and %llu stale slots\n",
 	       kills, (unsigned long long)atomic_load(&the_log->ops),
 	       (unsigned long long)atomic_load(&the_log->opened),
 	       (unsigned long long)atomic_load(&the_log->recovered),
+	       (unsigned long long)atomic_load(&the_log->dict_pages),
+	       (unsigned long long)atomic_load(&the_log->dicts),
 	       (unsigned long long)atomic_load(&the_log->stale));
 	return 0;
 }

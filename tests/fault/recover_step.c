@@ -23,7 +23,7 @@
 #include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
-#include "core/core.h"
+#include "core/dicts.h"
 #include "fstest.h"
 #include "testimage.h"
 
@@ -32,6 +32,7 @@ enum {
 	KEYS = 40,
 	PER_OBJECT = 8,
 	EPHEMERAL = 1,
+	DICT_BYTES = 2048 + 256, /* two parts */
 	STEP_FLAG = 0x100,
 	RECOVER_ONE_IN = 64
 };
@@ -59,6 +60,9 @@ static int image_fd, copy_fd;
 static char *image_start;
 static size_t image_bytes;
 static bool nested; /* it is a recovery that is watched */
+/* Most instructions of an operation do the same: one in so many is enough. */
+static unsigned one_in = 1;
+static struct rng one_in_rng;
 
 static struct tmem_io io_of(uint32_t key, void *page)
 {
@@ -71,6 +75,7 @@ static struct tmem_store *open_store(int fd)
 {
 	struct tmem_store_options options = { .limit_bytes = LIMIT,
 					      .cool_after_ns = 1,
+					      .dict_every_ns = 1,
 					      .arena_fd = &fd };
 	struct tmem_store *store;
 
@@ -217,7 +222,8 @@ static void on_step(int nr, siginfo_t *info, void *context)
 	(void)nr;
 	(void)info;
 	uc->uc_mcontext.gregs[REG_EFL] &= ~STEP_FLAG;
-	have_a_look();
+	if (rng_below(&one_in_rng, one_in) == 0)
+		have_a_look();
 	protect(PROT_READ);
 }
 
@@ -387,11 +393,44 @@ static void destroy_pool(unsigned p)
 
 static void maintain(void)
 {
+	/* Then all pages of a pool are compressed anew. */
+	one_in = the_store->cool_again ? 32 : 1;
 	begin(&now, false);
 	while (tmem_store_maintain(the_store, 1000000000))
 		;
 	tmem_store_set_limit(the_store, TMEM_STORE_MIN_BYTES);
 	tmem_store_set_limit(the_store, LIMIT);
+	one_in = 1;
+	end();
+}
+
+/*
+ * The pool's dictionary changes, or it has none any more; what it had goes with
+ * the next maintenance, when all pages were compressed anew.
+ */
+static void change_dict(unsigned p, uint32_t tag)
+{
+	static _Alignas(8) char content[PAGE];
+	struct tmem_dict_spec spec = { .pool = tmem_pool_number(now.ids[p]),
+				       .uses = 1 + tag % 3,
+				       .content_bytes = DICT_BYTES,
+				       .content = content };
+	uint32_t name;
+
+	fill(content, tag);
+	one_in_rng.state += tag;
+	one_in = 8;
+	begin(&now, false);
+	tmem_lock_acquire(&the_store->control);
+	if (tag % 4 == 0) {
+		tmem_dicts_retire(the_store, spec.pool);
+	} else {
+		CHECK_EQ(tmem_dicts_add(the_store, &spec, &name), 0);
+		tmem_dicts_make_current(the_store, name);
+	}
+	the_store->cool_again = 1;
+	tmem_lock_release(&the_store->control);
+	one_in = 1;
 	end();
 }
 
@@ -432,9 +471,11 @@ static void step(struct rng *rng, uint32_t tag)
 		drop_object(p, key);
 	else if (k < 88)
 		maintain();
-	else if (k < 92)
+	else if (k < 91)
 		thin_out(rng);
-	else if (p > EPHEMERAL || k < 94)
+	else if (k < 94)
+		change_dict(p, tag);
+	else if (p > EPHEMERAL || k < 97)
 		destroy_pool(p);
 }
 
@@ -465,6 +506,8 @@ static void run(unsigned rounds, uint64_t seed)
 		step(&rng, 1 + i);
 		if (i == 20)
 			fill_up(&rng);
+		if (i == 20 && now.ids[0])
+			change_dict(0, 1);
 		tmem_store_check(the_store);
 	}
 	tmem_store_close(the_store);

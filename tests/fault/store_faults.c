@@ -7,7 +7,7 @@
  *each: the oracle (lib/storemodel.h), the invariants, and nothing left mapped.
  *
  * The same for a store whose pools learn: its trials need more memory at once
- * than anything else.
+ * than anything else; and when it is restartable and opened again.
  *
  *	store_faults [LIMITS]
  */
@@ -102,56 +102,105 @@ static void fill_alike(uint64_t *page, unsigned key)
 }
 
 /* A store that learns, cools and compacts; what it accepts it has. */
-static struct tmem_stats learn(uint64_t limit_bytes)
-{
-	struct tmem_store_options o = { .limit_bytes = limit_bytes,
-					.cool_after_ns = 1,
-					.dict_every_ns = 1 };
-	uint64_t page[PAGE / 8], want[PAGE / 8];
-	struct tmem_io io = { .page = page };
-	struct tmem_stats s = { 0 };
-	bool there[LEARN_PAGES];
-	struct tmem_backend be;
+struct learner {
+	struct tmem_store_options options;
 	struct tmem_store *store;
+	struct tmem_backend be;
 	tmem_pool_id pool;
+	bool there[LEARN_PAGES];
+	bool denied; /* its second opening, at first */
+};
 
-	if (tmem_store_open(&o, &store) < 0)
-		return s;
-	be = tmem_store_backend(store);
-	CHECK_EQ(be.ops->pool_create(be.self, NULL, &pool), 0);
+static void learn(struct learner *l)
+{
+	uint64_t page[PAGE / 8];
+	struct tmem_io io = { .page = page };
+
+	CHECK_EQ(l->be.ops->pool_create(l->be.self, NULL, &l->pool), 0);
 	for (io.index = 0; io.index < LEARN_PAGES; io.index++) {
 		fill_alike(page, io.index);
-		be.ops->store(be.self, pool, &io, 1);
-		there[io.index] = io.result == 0;
+		l->be.ops->store(l->be.self, l->pool, &io, 1);
+		l->there[io.index] = io.result == 0;
 		if (io.index % 100 < 98)
 			continue;
-		while (tmem_store_maintain(store, 1000000000))
+		while (tmem_store_maintain(l->store, 1000000000))
 			;
-		tmem_store_check(store);
+		tmem_store_check(l->store);
 	}
-	for (io.index = 0; io.index < LEARN_PAGES; io.index++) {
-		be.ops->load(be.self, pool, &io, 1);
-		CHECK_EQ(io.result, there[io.index] ? 0 : TMEM_MISS);
-		fill_alike(want, io.index);
-		if (there[io.index])
-			CHECK(memcmp(page, want, PAGE) == 0);
-	}
-	CHECK_EQ(be.ops->stats(be.self, &s), 0);
-	tmem_store_close(store);
-	CHECK_EQ(storemodel_maps_bytes(), 0);
-	return s;
 }
 
-static void a_store_that_learns_is_denied_memory(uint64_t nr)
+static void load_what_was_learned(struct learner *l)
+{
+	uint64_t page[PAGE / 8], want[PAGE / 8];
+	struct tmem_io io = { .page = page };
+
+	for (io.index = 0; io.index < LEARN_PAGES; io.index++) {
+		l->be.ops->load(l->be.self, l->pool, &io, 1);
+		CHECK_EQ(io.result, l->there[io.index] ? 0 : TMEM_MISS);
+		fill_alike(want, io.index);
+		if (l->there[io.index])
+			CHECK(memcmp(page, want, PAGE) == 0);
+	}
+}
+
+/* Opening may be denied its memory, too; then it is as if not tried. */
+static void open_again(struct learner *l)
+{
+	int r;
+
+	tmem_store_close(l->store);
+	r = tmem_store_open(&l->options, &l->store);
+	if (r < 0) {
+		CHECK_EQ(r, -ENOMEM);
+		l->denied = true;
+		storemodel_maps_arm(0, 0);
+		CHECK_EQ(tmem_store_open(&l->options, &l->store), 0);
+	}
+	l->be = tmem_store_backend(l->store);
+	tmem_store_check(l->store);
+}
+
+/* Dictionaries that were adopted; *ret_denied: mappings failed. */
+static uint64_t try_to_learn(uint64_t limit_bytes, bool restartable,
+			     bool *ret_denied)
+{
+	int fd = restartable ? memfd_create("learn", MFD_CLOEXEC) : -1;
+	struct learner l = { .options = { .limit_bytes = limit_bytes,
+					  .cool_after_ns = 1,
+					  .dict_every_ns = 1,
+					  .arena_fd =
+						  restartable ? &fd : NULL } };
+	struct tmem_stats s = { 0 };
+
+	if (tmem_store_open(&l.options, &l.store) == 0) {
+		l.be = tmem_store_backend(l.store);
+		learn(&l);
+		load_what_was_learned(&l);
+		CHECK_EQ(l.be.ops->stats(l.be.self, &s), 0);
+		if (restartable) {
+			open_again(&l);
+			load_what_was_learned(&l);
+		}
+		tmem_store_close(l.store);
+	}
+	if (fd >= 0)
+		close(fd);
+	CHECK_EQ(storemodel_maps_bytes(), 0);
+	*ret_denied = l.denied || storemodel_maps_struck();
+	return s.dicts_adopted;
+}
+
+static void a_store_that_learns_is_denied_memory(uint64_t nr, bool restartable)
 {
 	uint64_t n, step = (4ull << 20) / nr / 4096 * 4096, adopted = 0;
+	bool denied;
 	int sticky;
 
 	for (sticky = 0; sticky < 2; sticky++) {
 		for (n = 1; n < MAX_MAPS; n++) {
 			storemodel_maps_arm(n, sticky);
-			adopted += learn(8u << 20).dicts_adopted;
-			if (!storemodel_maps_struck())
+			adopted += try_to_learn(8u << 20, restartable, &denied);
+			if (!denied)
 				break;
 		}
 		CHECK(n > 5 && n < MAX_MAPS);
@@ -159,7 +208,8 @@ static void a_store_that_learns_is_denied_memory(uint64_t nr)
 	CHECK(adopted > 2);
 	storemodel_maps_arm(0, 0);
 	for (n = 0; n < nr; n++)
-		learn(TMEM_STORE_MIN_BYTES + n * step);
+		try_to_learn(TMEM_STORE_MIN_BYTES + n * step, restartable,
+			     &denied);
 }
 
 int main(int argc, char **argv)
@@ -171,6 +221,8 @@ int main(int argc, char **argv)
 		the_nth_mapping_fails(with_tier);
 		the_limit_strikes_everywhere(limits, with_tier);
 	}
-	a_store_that_learns_is_denied_memory(limits > 60 ? limits / 4 : 15);
+	limits = limits > 60 ? limits / 4 : 15;
+	a_store_that_learns_is_denied_memory(limits, false);
+	a_store_that_learns_is_denied_memory(limits, true);
 	return 0;
 }

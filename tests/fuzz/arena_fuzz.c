@@ -15,6 +15,7 @@
 #include <tmem/store.h>
 
 #include "arena/image.h"
+#include "core/dictslot.h"
 #include "core/durable.h"
 #include "testimage.h"
 
@@ -39,6 +40,7 @@ static struct tmem_store *open_store(int fd)
 {
 	struct tmem_store_options options = { .limit_bytes = 2u << 20,
 					      .cool_after_ns = 1,
+					      .dict_every_ns = 1,
 					      .arena_fd = &fd };
 	struct tmem_store *store;
 
@@ -115,7 +117,28 @@ static void try_image(const char *bytes)
 	close(fd);
 }
 
-/* Some of everything: classes, forms, a clone, an orphan, an ephemeral pool. */
+/* Three parts of a dictionary, the pool's current one. */
+static void add_dict(struct tmem_store *store, tmem_pool_id pool)
+{
+	static _Alignas(8) char content[2 * PAGE];
+	struct tmem_dict_spec spec = { .pool = tmem_pool_number(pool),
+				       .uses = TMEM_DICT_LZ4,
+				       .content_bytes = 5000,
+				       .content = content };
+	uint32_t name;
+
+	page_fill(content, 1);
+	page_fill(content + PAGE, 4);
+	tmem_lock_acquire(&store->control);
+	CHECK_EQ(tmem_dicts_add(store, &spec, &name), 0);
+	tmem_dicts_make_current(store, name);
+	tmem_lock_release(&store->control);
+}
+
+/*
+ * Some of everything: classes, forms, a clone, an orphan, an ephemeral pool,
+ * pages with a dictionary.
+ */
 static void make_good(void)
 {
 	struct tmem_pool_options ephemeral = { .flags = TMEM_POOL_EPHEMERAL };
@@ -135,6 +158,8 @@ static void make_good(void)
 		struct tmem_io io = io_of(i / 2, page);
 
 		page_fill(page, i);
+		if (i == PAGES / 4)
+			add_dict(store, pools[0]);
 		if (i == PAGES / 2)
 			CHECK_EQ(b.ops->pool_clone(b.self, pools[0], &pools[2]),
 				 0);
@@ -185,6 +210,25 @@ static void add_run(const struct tmem_image *fake, struct input *in)
 		tmem_image_set_run(fake, FIRST + page * PAGE, span, class);
 }
 
+/* A dictionary's part: small numbers are right ones. */
+static unsigned add_part(struct tmem_slot *slot, struct input *in)
+{
+	unsigned content = byte(in) * 64, part = slot->index, bytes;
+	struct tmem_dict_part head = { .content_bytes = content };
+
+	head.pool = byte(in) * TMEM_MAX_POOLS + tmem_slot_pool(slot);
+	head.uses = 1 + byte(in) % 4;
+	slot->object = (1 + byte(in) % 4) << TMEM_DICT_PLACE_BITS;
+	slot->object |= byte(in) % 4;
+	slot->place = tmem_slot_place(tmem_slot_pool(slot), byte(in) / 128);
+	bytes = content - part * TMEM_DICT_PART_BYTES;
+	if (bytes > TMEM_DICT_PART_BYTES)
+		bytes = TMEM_DICT_PART_BYTES;
+	memcpy(slot->data, &head, sizeof(head));
+	memset(slot->data + sizeof(head), (int)part, bytes);
+	return (unsigned)sizeof(head) + bytes - byte(in) / 128;
+}
+
 /* What a slot of that form may have; the rest is the input's. */
 static unsigned add_data(struct tmem_slot *slot, unsigned form,
 			 struct input *in)
@@ -205,6 +249,8 @@ static unsigned add_data(struct tmem_slot *slot, unsigned form,
 		client.nr_uuids = byte(in);
 		memcpy(slot->data, &client, sizeof(client));
 		return sizeof(client);
+	case TMEM_FORM_DICT:
+		return add_part(slot, in);
 	case TMEM_FORM_OBJECT:
 		memcpy(slot->data, &ids[byte(in) & 1], sizeof(ids[0]));
 		return sizeof(ids[0]);

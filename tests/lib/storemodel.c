@@ -411,8 +411,7 @@ static int open_store(struct storemodel *m)
 		.max_limit_bytes = m->o.max_limit_bytes,
 		.no_raw = m->o.no_raw,
 		.cool_after_ns = 1, /* in every second round */
-		/* They would not outlive the process. */
-		.dict_every_ns = m->o.restartable ? 0 : 1,
+		.dict_every_ns = 1,
 		.arena_fd = m->o.restartable ? &m->fd : NULL,
 	};
 	int r = tmem_store_open(&o, &m->store);
@@ -437,6 +436,9 @@ static void restart(struct storemodel *m)
 	CHECK_EQ(after.ephemeral_pages, before.ephemeral_pages);
 	CHECK_EQ(after.slot_bytes, before.slot_bytes);
 	CHECK_EQ(after.stored_bytes, before.stored_bytes);
+	CHECK_EQ(after.lz4_dict_pages, before.lz4_dict_pages);
+	CHECK_EQ(after.zstd_dict_pages, before.zstd_dict_pages);
+	CHECK(after.dicts <= before.dicts); /* what nobody needed goes */
 	CHECK_EQ(after.recover_torn + after.recover_stale, 0);
 }
 
