@@ -21,6 +21,7 @@ extern "C" {
 #endif
 
 struct tmem_store;
+struct tmem_tier_setup;
 
 struct tmem_store_options {
 	/* Hard limit in bytes for everything; at least TMEM_STORE_MIN_BYTES. */
@@ -65,6 +66,20 @@ struct tmem_store_options {
 	unsigned maintain_percent;
 	/* Nonzero: equal pages are not looked for. */
 	int no_dedup;
+	/*
+	 * Tiers that it is opened with, and how many (tmem/tiers.h).  For a
+	 * restartable store that is how it gets them, the same ones in the same
+	 * order each time.
+	 */
+	const struct tmem_tier_setup *tiers;
+	unsigned nr_tiers;
+	/*
+	 * Nonzero: a restartable store is opened even if a tier that it had is
+	 * missing, is another one, or is not opened by the key.  Pages in it
+	 * are *lost*: their loads are -EIO until they are replaced or
+	 * invalidated.
+	 */
+	int give_up_tiers;
 };
 
 #define TMEM_STORE_MIN_BYTES (1u << 20)
@@ -81,7 +96,8 @@ struct tmem_store_options {
  *  - clients and pools are there, with their numbers (tmem/client.h);
  *    ephemeral pages too, the order in which they go begins anew;
  *  - pools have their dictionaries, whatever dict_every_ns is now;
- *  - what is found damaged is dropped, and counted.
+ *  - what is found damaged is dropped, and counted;
+ *  - pages in a tier are there, if the tier and its key are (tmem/tiers.h).
  *
  * What is there is taken whatever the limit: as if it had been lowered.  The
  * price: a replacement takes a new slot, objects take one each, and a page of
@@ -99,7 +115,8 @@ struct tmem_store_options {
  * is in it, or its head is damaged; -EPROTONOSUPPORT: it is of another version;
  * -ESTALE: the machine was restarted without it having been closed; -EINVAL: no
  * regular file; or the error of a system call (-EOPNOTSUPP: the file system has
- * no holes).
+ * no holes).  Of tiers: what opening one said, -ENOMEM if its buffers do not
+ * fit under the limit, and for a restartable store those in tmem/tiers.h.
  */
 TMEM_API int tmem_store_open(const struct tmem_store_options *options,
 			     struct tmem_store **ret_store);

@@ -13,10 +13,35 @@
  * The promise: a page stays in memory until the tier has it.  A tier that is
  * full or broken costs no page: it is left alone for a while, and then tried
  * again.  What a tier holds is encrypted with a key that is in memory only, and
- * gone with the store.
+ * gone with the store unless it was given.
  *
  * Only pages of persistent pools go down.  Ephemeral ones are dropped instead:
  * whoever stored them can have them again, which costs no write.
+ *
+ * A RESTARTABLE STORE (tmem/store.h) is opened with its tiers, in its options:
+ * with the same files, keys and order when it is taken up again.  Then pages in
+ * a tier outlive its process, too, killed at whatever instruction.  The file is
+ * opened anew and locked for as long as the store, or I/O of a process that was
+ * killed, has it (-EBUSY after a second); the descriptors given may be closed
+ * once the store is open.  One segment of a tier says whose it is.  Then
+ *
+ *  - a tier whose key or file is not the right one is told before anything is
+ *    changed: -EKEYREJECTED, -ENODEV; one that is missing, or smaller than it
+ *    was, if pages are in it: -ENXIO.  With `give_up_tiers` the store is opened
+ *    nevertheless.  What the tier had is then not overwritten as long as pages
+ *    are in it, so the right tier or key gives these back next time;
+ *  - what can't be read, or was damaged, costs those pages only: their loads
+ * are -EIO until they are replaced or invalidated, and *recover_lost* counts
+ * them (where the segment's head is damaged) when the store is opened.
+ *
+ * THE KEY of such a tier is the owner's: a memfd, sealed against changes, that
+ * some process keeps open (a supervisor, or an array of descriptors handed on)
+ * and gives to whoever takes the store up.  It is on no disk: after the machine
+ * was restarted only plain tiers can be read.  While a store is open it is
+ * locked in RAM, if that is allowed, and left out of core dumps; in between,
+ * only a system without swap keeps it off the disk for sure.  Nonces are drawn,
+ * not counted, so nothing has to be remembered: one key is good for 16 TiB
+ * written to all of its tiers in all of its runs (2^-33 for a repetition).
  *
  * fork(2): tmem_store_before_fork() also waits for what the tiers have in
  * flight, and loads of pages in a tier wait until after_fork.  The child reads
@@ -43,7 +68,8 @@ struct tmem_tier_setup {
 	uint32_t kind; /* enum tmem_tier_kind */
 	/*
 	 * Open for reading and writing.  It stays the caller's, must outlive
-	 * the store, and what it held is overwritten.
+	 * the store (but if that is restartable), and what it held is
+	 * overwritten, unless it is a tier that the store has had.
 	 */
 	int fd;
 	/*
@@ -53,6 +79,12 @@ struct tmem_tier_setup {
 	uint64_t max_bytes;
 	/* Nonzero: not encrypted, only protected against accidents. */
 	int plain;
+	/*
+	 * Not NULL: the key, of tmem_key_create(); it stays the caller's and
+	 * may be closed once the store is open (-EINVAL: it is none).  NULL:
+	 * one is drawn; then the store can't be restartable (-EINVAL).
+	 */
+	const int *key_fd;
 };
 
 /* Tiers that a store may have; the first that has room is used. */
@@ -60,10 +92,9 @@ struct tmem_tier_setup {
 
 /*
  * Gives the store a tier, before its first page is stored.  0, -EINVAL,
- * -ENOSPC (it has enough of them), -EOPNOTSUPP (a restartable store: what is
- * below would not outlive the process), -ENOMEM (its buffers, 3.5 MiB and less
- * if the limit is below 64 MiB, do not fit under the limit), or what opening it
- * said.
+ * -ENOSPC (it has enough of them), -EOPNOTSUPP (a restartable store is opened
+ * with its tiers), -ENOMEM (its buffers, 3.5 MiB and less if the limit is below
+ * 64 MiB, do not fit under the limit), or what opening it said.
  */
 TMEM_API int tmem_store_add_tier(struct tmem_store *store,
 				 const struct tmem_tier_setup *setup);
@@ -74,6 +105,12 @@ TMEM_API int tmem_store_add_tier(struct tmem_store *store,
  * (close-on-exec) or -errno.
  */
 TMEM_API int tmem_tier_create(const char *dir);
+
+/*
+ * A new key for tiers: a memfd that can't be changed any more.  A descriptor
+ * (close-on-exec) or -errno.
+ */
+TMEM_API int tmem_key_create(void);
 
 #ifdef __cplusplus
 }

@@ -23,6 +23,7 @@
 enum {
 	VERSION = 1,
 	SUPER_WORD_AT = 2048,
+	SUPER_LABELS_AT = 3072,
 	BOOT_BYTES = 40,
 	CHUNKS_LEAST = 64,
 	CHUNKS_MOST = 1 << 24,
@@ -71,23 +72,6 @@ static int read_boot(char *ret_boot)
 	n = tmem_sys(SYS_read, fd, ret_boot, 36);
 	tmem_sys_close((int)fd);
 	return n == 36 ? 0 : -EIO;
-}
-
-/* A description of our own: a lock on it is nobody else's. */
-static long open_anew(int fd)
-{
-	char path[32] = "/proc/self/fd/", digits[12];
-	size_t at = strlen(path), n = 0;
-
-	if (fd < 0)
-		return -EBADF;
-	do
-		digits[n++] = (char)('0' + fd % 10);
-	while (fd /= 10);
-	while (n)
-		path[at++] = digits[--n];
-	path[at] = 0;
-	return tmem_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 }
 
 static int write_super(struct tmem_image *image, bool clean)
@@ -218,7 +202,7 @@ static int map_file(struct tmem_image *image)
 int tmem_image_open(struct tmem_image *image, int fd, uint64_t max_bytes,
 		    uint32_t nr_shards)
 {
-	long r = open_anew(fd);
+	long r = tmem_sys_open_anew(fd);
 
 	*image = (struct tmem_image){ .fd = (int)r, .nr_shards = nr_shards };
 	if (r < 0)
@@ -446,4 +430,44 @@ uint64_t tmem_image_word(const struct tmem_image *image)
 void tmem_image_set_word(const struct tmem_image *image, uint64_t word)
 {
 	__atomic_store_n(word_of(image), word, __ATOMIC_RELEASE);
+}
+
+/* A tier's label, as it lies in the superblock's page. */
+struct label {
+	uint64_t words[2];
+	uint64_t sum;
+	uint64_t zero;
+};
+_Static_assert(sizeof(struct label) == 32, "a format");
+
+static uint64_t label_sum(const struct label *label, unsigned nr)
+{
+	uint64_t sum = tmem_hash_more(tmem_hash_word(nr + 1), label->words[0]);
+
+	return tmem_hash_more(sum, label->words[1]) | 1;
+}
+
+bool tmem_image_get_label(const struct tmem_image *image, unsigned nr,
+			  uint8_t ret_label[TMEM_IMAGE_LABEL_BYTES])
+{
+	struct label label = { 0 };
+
+	/* A new image has no page to be looked at yet. */
+	if (tmem_sys(SYS_pread64, image->fd, &label, sizeof(label),
+		     SUPER_LABELS_AT + nr * sizeof(label)) != sizeof(label) ||
+	    label.sum != label_sum(&label, nr))
+		return false;
+	memcpy(ret_label, label.words, TMEM_IMAGE_LABEL_BYTES);
+	return true;
+}
+
+void tmem_image_set_label(const struct tmem_image *image, unsigned nr,
+			  const uint8_t label[TMEM_IMAGE_LABEL_BYTES])
+{
+	struct label new = { 0 };
+
+	memcpy(new.words, label, sizeof(new.words));
+	new.sum = label_sum(&new, nr);
+	memcpy(image->base + SUPER_LABELS_AT + nr * sizeof(new), &new,
+	       sizeof(new));
 }

@@ -82,6 +82,19 @@ void tmem_image_set_run(const struct tmem_image *image, void *start,
 bool tmem_image_get_run(const struct tmem_image *image, const void *start,
 			uint32_t *ret_span, unsigned *ret_class);
 
+/*
+ * What a tier of the store is known by (core/reopen.c); false: there is none.
+ * It is not set in one step: a kill meanwhile leaves none.
+ */
+enum {
+	TMEM_IMAGE_LABELS = 4,
+	TMEM_IMAGE_LABEL_BYTES = 16
+};
+bool tmem_image_get_label(const struct tmem_image *image, unsigned nr,
+			  uint8_t ret_label[TMEM_IMAGE_LABEL_BYTES]);
+void tmem_image_set_label(const struct tmem_image *image, unsigned nr,
+			  const uint8_t label[TMEM_IMAGE_LABEL_BYTES]);
+
 /* A word in the superblock that is its user's. */
 uint64_t tmem_image_word(const struct tmem_image *image);
 void tmem_image_set_word(const struct tmem_image *image, uint64_t word);

@@ -36,6 +36,7 @@ enum {
 struct tmem_seal {
 	crypto_aead_aes256gcm_state aes;
 	struct tmem_seal_key key;
+	void *memfd; /* the page of it that the key is from, or NULL */
 };
 _Static_assert(sizeof(struct tmem_seal) <= PAGE, "one page");
 _Static_assert(crypto_aead_aes256gcm_KEYBYTES == TMEM_SEAL_KEY_BYTES &&
@@ -167,6 +168,8 @@ void tmem_seal_destroy(struct tmem_seal *seal)
 {
 	if (!seal)
 		return;
+	if (seal->memfd)
+		tmem_sys_unmap(seal->memfd, PAGE);
 	tmem_seal_wipe(seal, sizeof(*seal));
 	tmem_sys_unmap(seal, PAGE);
 }
@@ -196,6 +199,20 @@ int tmem_seal_save(const struct tmem_seal *seal)
 	return (int)fd;
 }
 
+/* The memfd's own page is kept in RAM, too, as long as the seal is. */
+static void *hold_memfd(int fd)
+{
+	void *page = tmem_sys_map_anon(PAGE, PROT_NONE);
+
+	if (!page)
+		return NULL;
+	tmem_sys(SYS_mmap, page, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
+		 0);
+	tmem_sys_madvise(page, PAGE, MADV_DONTDUMP);
+	tmem_sys(SYS_mlock, page, PAGE);
+	return page;
+}
+
 int tmem_seal_restore(int fd, struct tmem_seal **ret_seal)
 {
 	struct saved saved = { 0 };
@@ -210,6 +227,8 @@ int tmem_seal_restore(int fd, struct tmem_seal **ret_seal)
 		r = -EINVAL;
 	if (r >= 0)
 		r = tmem_seal_create(&saved.key, ret_seal);
+	if (r == 0)
+		(*ret_seal)->memfd = hold_memfd(fd);
 	tmem_seal_wipe(&saved, sizeof(saved));
 	return (int)r;
 }

@@ -79,7 +79,8 @@ enum tmem_cipher tmem_seal_cipher(const struct tmem_seal *seal);
 /*
  * The key in a memfd that can't be changed any more (close-on-exec), for
  * whoever re-opens after us; or -errno.  And a seal out of such a memfd:
- * -EINVAL if it is none.
+ * -EINVAL if it is none.  As long as that seal is there the memfd's page is
+ * left out of core dumps and, if we are allowed, locked in RAM as well.
  */
 int tmem_seal_save(const struct tmem_seal *seal);
 int tmem_seal_restore(int fd, struct tmem_seal **ret_seal);

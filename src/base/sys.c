@@ -3,7 +3,9 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
+#include <string.h>
 
 enum {
 	WINDOW_TRIES = 4096
@@ -56,4 +58,20 @@ void *tmem_sys_map_anon(size_t bytes, int prot)
 			    : map_at(0, bytes, prot, 0);
 
 	return r < 0 && r > -4096 ? NULL : tmem_sys_pointer((uint64_t)r);
+}
+
+long tmem_sys_open_anew(int fd)
+{
+	char path[32] = "/proc/self/fd/", digits[12];
+	size_t at = strlen(path), n = 0;
+
+	if (fd < 0)
+		return -EBADF;
+	do
+		digits[n++] = (char)('0' + fd % 10);
+	while (fd /= 10);
+	while (n)
+		path[at++] = digits[--n];
+	path[at] = 0;
+	return tmem_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 }

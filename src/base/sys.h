@@ -74,6 +74,12 @@ static inline long tmem_sys_madvise(void *start, size_t bytes, int advice)
 	return tmem_sys(SYS_madvise, start, bytes, advice);
 }
 
+/*
+ * A description of its own for what `fd` has open, for reading and writing
+ * (close-on-exec): a lock on it is nobody else's.  Or -errno.
+ */
+long tmem_sys_open_anew(int fd);
+
 /* Waits while *word == value; spurious returns are normal. */
 static inline long tmem_sys_futex_wait(const void *word, uint32_t value,
 				       const struct timespec *timeout)

@@ -44,7 +44,9 @@ static struct tmem_lot *choose(struct tmem_tiering *t, struct tmem_below *tier)
 
 		tier->clean_hand = (tier->clean_hand + 1) % tier->nr_lots;
 		lot = tmem_tiering_lot(tier, tier->clean_hand);
-		if (!lot || lot->state != TMEM_LOT_LIVE)
+		/* It may be from a time when the limit was higher. */
+		if (!lot || lot->state != TMEM_LOT_LIVE ||
+		    lot->segment.bytes > t->segment_bytes)
 			continue;
 		live = lot->live_bytes;
 		if (!live || live >= least || live > room ||

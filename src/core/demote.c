@@ -337,6 +337,7 @@ static void end_well(struct tmem_store *store)
 	};
 	uint32_t i;
 
+	memcpy(place.salt, b->segment.salt, sizeof(place.salt));
 	lot->segment = b->segment;
 	lot->stuck_bytes = 0;
 	lot->state = TMEM_LOT_LIVE;

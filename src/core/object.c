@@ -561,6 +561,8 @@ void tmem_object_adopt_orphan(struct tmem_store *store,
 	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
 	shard->stats.stored_bytes += slot->length;
 	tmem_dicts_count(store, tmem_dicts_of_slot(slot), 1);
+	if (tmem_slot_form(slot) == TMEM_FORM_TIER)
+		tmem_tiering_note(store, &shard->stats, slot->data);
 	tmem_arena_release(&store->arena, handle);
 }
 

@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/sys.h"
 #include "dicts.h"
 #include "object.h"
 #include "pool.h"
@@ -31,9 +30,6 @@ enum {
 	GAIN_MAX = 8,
 	RARELY = 16
 };
-
-#define READ_NS 30000000000ull
-#define POLL_NS 1000000000ull
 
 /* A load on its way. */
 struct trip {
@@ -84,6 +80,7 @@ static int look_locked(const struct tmem_client *client, tmem_pool_id id,
 	TMEM_REQUIRES(&key->shard->lock)
 {
 	struct tmem_store *store = client->store;
+	const struct tmem_tier_segment *segment;
 	const struct tmem_slot *slot;
 	const uint32_t *entry = NULL;
 	size_t bytes;
@@ -107,28 +104,14 @@ static int look_locked(const struct tmem_client *client, tmem_pool_id id,
 		return -EIO;
 	trip->slot_generation = slot->form_generation & ~TMEM_SLOT_MARKS;
 	memcpy(&trip->place, slot->data, sizeof(trip->place));
-	trip->segment =
-		tmem_tiering_lot(&store->tiering->tiers[trip->place.tier],
-				 trip->place.segment)
-			->segment;
+	segment = tmem_tiering_segment(store, &trip->place);
+	if (!segment)
+		return -EIO;
+	trip->segment = *segment;
 	return 0;
 }
 
 /* Reading */
-
-static int read_range(struct tmem_below *tier, struct tmem_tier_request *q)
-{
-	uint64_t until = tmem_sys_now_ns() + READ_NS;
-	struct tmem_tier_request *one = q;
-
-	q->deadline_ns = until;
-	while (tier->ops->read(tier->self, &one, 1) == 0) {
-		if (tmem_sys_now_ns() >= until)
-			return -ETIMEDOUT;
-		tier->ops->poll(tier->self, NULL, tmem_sys_now_ns() + POLL_NS);
-	}
-	return tmem_tier_wait(tier->ops, tier->self, q);
-}
 
 static int read_alone(struct tmem_below *tier, struct trip *trip)
 {
@@ -139,7 +122,7 @@ static int read_alone(struct tmem_below *tier, struct trip *trip)
 		.buffer = trip->bytes,
 	};
 
-	return read_range(tier, &q);
+	return tmem_tiering_read(tier, &q);
 }
 
 static bool has_range(const struct tmem_cluster *c, const struct trip *trip)
@@ -182,7 +165,7 @@ static int fill_cluster(struct tmem_store *store, struct tmem_cluster *c,
 	c->generation = 0;
 	if (q.bytes > trip->segment.bytes - offset)
 		q.bytes = trip->segment.bytes - offset;
-	r = read_range(&t->tiers[trip->place.tier], &q);
+	r = tmem_tiering_read(&t->tiers[trip->place.tier], &q);
 	if (r < 0)
 		return r;
 	c->tier = trip->place.tier;
@@ -369,6 +352,12 @@ int tmem_promote(const struct tmem_client *client, tmem_pool_id id,
 	struct trip trip;
 	int r;
 
+	if (!t) { /* recovered without a tier */
+		tmem_lock_acquire(&key->shard->lock);
+		key->shard->stats.load_damaged++;
+		tmem_lock_release(&key->shard->lock);
+		return -EIO;
+	}
 	trip.slot = ret_slot;
 	trip.dict = dict;
 	do {
@@ -383,17 +372,19 @@ int tmem_promote_pinned(struct tmem_store *store, const struct tmem_slot *slot,
 			struct tmem_slot *ret_slot)
 {
 	struct tmem_tiering *t = store->tiering;
+	const struct tmem_tier_segment *segment;
 	struct trip trip;
 	int r;
 
 	memcpy(ret_slot, slot, sizeof(*slot));
 	memcpy(&trip.place, slot->data, sizeof(trip.place));
-	trip.slot = ret_slot;
-	tmem_tiering_enter(t);
 	/* It lives as long as a slot says that a page is there. */
-	trip.segment =
-		tmem_tiering_lot(&t->tiers[trip.place.tier], trip.place.segment)
-			->segment;
+	segment = tmem_tiering_segment(store, &trip.place);
+	if (!segment)
+		return -EIO;
+	trip.slot = ret_slot;
+	trip.segment = *segment;
+	tmem_tiering_enter(t);
 	r = read_record(store, &trip);
 	if (r == 0)
 		make_slot(&trip);

@@ -31,6 +31,7 @@
 #include "object.h"
 #include "pool.h"
 #include "queue.h"
+#include "tiering.h"
 #include "unzip.h"
 
 struct recovery {
@@ -40,6 +41,8 @@ struct recovery {
 	uint64_t kept; /* slots */
 	uint64_t torn;
 	uint64_t stale;
+	uint64_t lost;	  /* pages in a tier that does not have them */
+	uint64_t missing; /* or that is not there */
 	/* The newest slot of each. */
 	uint32_t clients[TMEM_MAX_CLIENTS];
 	uint32_t pools[TMEM_MAX_POOLS];
@@ -314,7 +317,7 @@ static bool has_data(const struct tmem_slot *slot)
 	unsigned form = tmem_slot_form(slot);
 	const struct tmem_codec *codec = tmem_codec_of(form);
 
-	return codec && form != TMEM_FORM_SAME;
+	return form == TMEM_FORM_TIER || (codec && form != TMEM_FORM_SAME);
 }
 
 static bool is_page(const struct tmem_slot *slot)
@@ -400,25 +403,46 @@ static void adopt(struct recovery *r, const struct tmem_key *key,
 }
 
 /* What reads a page's form must be there before the page is. */
-static void make_reader(struct recovery *r, const struct tmem_slot *slot)
+static void make_reader(struct recovery *r, unsigned form)
 {
 	struct tmem_store *store = r->store;
 
-	if (tmem_codec_of(tmem_slot_form(slot))->decompress_bytes &&
+	if (tmem_codec_of(form)->decompress_bytes &&
 	    !atomic_load(&store->unzips[0]) && !tmem_unzip_make(store))
 		r->error = -ENOMEM;
+}
+
+/* False: a slot of a page below RAM that says nothing possible. */
+static bool find_below(struct recovery *r, const struct tmem_slot *slot,
+		       int *ret_found, unsigned *ret_form)
+{
+	struct tmem_place place;
+	int found = tmem_tiering_find(r->store, slot);
+
+	if (found < 0)
+		r->error = found;
+	if (found < 0 || found == TMEM_FOUND_NOTHING)
+		return false;
+	memcpy(&place, slot->data, sizeof(place));
+	*ret_form = place.form;
+	*ret_found = found;
+	return true;
 }
 
 static void find_data(void *arg, uint32_t handle,
 		      struct tmem_slot *slot) TMEM_UNANALYSED
 {
 	struct recovery *r = arg;
+	unsigned form = tmem_slot_form(slot);
+	uint64_t kept = r->kept;
 	struct tmem_key key;
+	int found = TMEM_FOUND_LIVE;
 	bool is_readable;
 
-	if (r->error || !is_page(slot) || !is_sound(r, handle))
+	if (r->error || !is_page(slot) || !is_sound(r, handle) ||
+	    (form == TMEM_FORM_TIER && !find_below(r, slot, &found, &form)))
 		return;
-	make_reader(r, slot);
+	make_reader(r, form);
 	is_readable = tmem_dicts_can_read(r->store, slot);
 	if (!(slot->form_generation & TMEM_SLOT_ORPHAN) &&
 	    key_of(r, slot, &key) && wins(r, &key, slot) && is_readable)
@@ -429,6 +453,8 @@ static void find_data(void *arg, uint32_t handle,
 	else if (keep(r, handle))
 		tmem_object_adopt_orphan(r->store, &r->store->shards[0],
 					 handle);
+	r->lost += found != TMEM_FOUND_LIVE && r->kept != kept;
+	r->missing += found == TMEM_FOUND_MISSING && r->kept != kept;
 }
 
 static void find_reference(void *arg, uint32_t handle,
@@ -505,9 +531,11 @@ static int recover(struct recovery *r) TMEM_UNANALYSED
 	tmem_arena_scan(&store->arena, count_torn, r);
 	tmem_arena_finish(&store->arena);
 	tmem_dicts_sweep(store);
+	tmem_tiering_recovered(store);
 	store->shards[0].stats.recover_torn = r->torn;
 	store->shards[0].stats.recover_stale = r->stale + r->dicts.stale;
-	return 0;
+	store->shards[0].stats.recover_lost = r->lost;
+	return r->missing != 0;
 }
 
 int tmem_recover(struct tmem_store *store)

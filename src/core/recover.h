@@ -7,7 +7,9 @@
 
 /*
  * Everything that the image has, in a store that has nothing yet.  0, or
- * -ENOMEM, -ENOSPC: nothing that counts was changed, another try may succeed.
+ * -ENOMEM, -ENOSPC, or what reading a tier said: nothing that counts was
+ * changed, another try may succeed.  1: done, but pages are in a tier that the
+ * store has not been given.
  */
 int tmem_recover(struct tmem_store *store);
 

@@ -217,21 +217,25 @@ static void set_options(struct tmem_store *store,
 	store->account.limit_bytes = options->limit_bytes;
 }
 
-/* What the store begins with, and what its image has. */
-static int fill(struct tmem_store *store)
+/* What the store begins with, and what its image has: 1 as tmem_recover(). */
+static int fill(struct tmem_store *store,
+		const struct tmem_store_options *options)
 {
-	int r = 0;
+	int r, missing = 0;
 
 	store->quiet = map_quiet();
 	if (!store->quiet || !tmem_scratch_make(store, &store->scratches[0]))
 		return -ENOMEM;
-	if (store->image)
+	r = tmem_tiering_open(store, options);
+	if (r == 0 && store->image)
 		r = tmem_image_begin(store->image);
 	if (r == 0 && store->image)
-		r = tmem_recover(store);
-	if (r == 0)
+		r = tmem_tiering_label(store);
+	if (r == 0 && store->image)
+		r = missing = tmem_recover(store);
+	if (r >= 0)
 		r = tmem_client_init_default(store);
-	return r;
+	return r < 0 ? r : missing;
 }
 
 static void close_store(struct tmem_store *store, bool clean)
@@ -277,10 +281,10 @@ int tmem_store_open(const struct tmem_store_options *options,
 		return -ENOMEM;
 	}
 	set_options(store, options, max);
-	r = fill(store);
-	if (r < 0) {
-		close_store(store, false);
-		return r;
+	r = fill(store, options);
+	if (r < 0 || (r > 0 && !options->give_up_tiers)) {
+		close_store(store, r > 0);
+		return r < 0 ? r : -ENXIO;
 	}
 	*ret_store = store;
 	return 0;

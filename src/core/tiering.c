@@ -33,6 +33,8 @@ enum {
 	GATE_CLOSED = 1u << 30
 };
 
+#define READ_NS	       30000000000ull
+#define POLL_NS	       1000000000ull
 #define REST_NS	       1000000000ull
 #define BACKOFF_MIN_NS 100000000ull
 #define BACKOFF_MAX_NS 30000000000ull
@@ -46,7 +48,7 @@ static size_t round_page(size_t bytes)
 
 /* Attaching */
 
-static uint32_t batch_bytes(const struct tmem_store *store)
+uint32_t tmem_tiering_batch_bytes(const struct tmem_store *store)
 {
 	uint64_t bytes = tmem_account_limit(&store->account) / BATCH_PART;
 
@@ -97,7 +99,7 @@ static size_t map_bytes(uint32_t batch)
 static int create_locked(struct tmem_store *store)
 	TMEM_REQUIRES(&store->control)
 {
-	uint32_t batch = batch_bytes(store);
+	uint32_t batch = tmem_tiering_batch_bytes(store);
 	size_t bytes = map_bytes(batch);
 	uint64_t reserve;
 	struct tmem_tiering *t;
@@ -150,9 +152,6 @@ static int attach_locked(struct tmem_store *store, const struct tmem_below *new)
 	struct tmem_below below = *new;
 	uint64_t nr, bytes = own_bytes(below.ops, below.self, &nr);
 
-	/* The key and the table of segments go with the process. */
-	if (store->image)
-		return -EOPNOTSUPP;
 	if (!store->tiering && create_locked(store) < 0)
 		return -ENOMEM;
 	t = store->tiering;
@@ -171,17 +170,26 @@ static int attach_locked(struct tmem_store *store, const struct tmem_below *new)
 	return 0;
 }
 
+int tmem_tiering_attach_opened(struct tmem_store *store,
+			       const struct tmem_below *below)
+{
+	int r;
+
+	tmem_lock_acquire(&store->control);
+	r = attach_locked(store, below);
+	tmem_lock_release(&store->control);
+	return r;
+}
+
 int tmem_tiering_attach(struct tmem_store *store,
 			const struct tmem_tier_ops *ops, void *self,
 			struct tmem_seal *seal)
 {
-	struct tmem_below below = { .ops = ops, .self = self, .seal = seal };
-	int r;
+	const struct tmem_below below = {
+		.ops = ops, .self = self, .seal = seal, .own_fd = -1
+	};
 
-	tmem_lock_acquire(&store->control);
-	r = attach_locked(store, &below);
-	tmem_lock_release(&store->control);
-	return r;
+	return tmem_tiering_attach_opened(store, &below);
 }
 
 void tmem_tiering_fini(struct tmem_store *store)
@@ -195,51 +203,13 @@ void tmem_tiering_fini(struct tmem_store *store)
 	for (i = 0; i < t->nr_tiers; i++) {
 		t->tiers[i].ops->close(t->tiers[i].self);
 		tmem_seal_destroy(t->tiers[i].seal);
+		if (t->tiers[i].own_fd < 0)
+			continue;
+		tmem_sys(SYS_fsync, t->tiers[i].own_fd);
+		tmem_sys_close(t->tiers[i].own_fd);
 	}
 	store->tiering = NULL;
 	tmem_map->unmap(t, t->map_bytes);
-}
-
-/* Opening, as the public header has it */
-
-static int draw_seal(struct tmem_seal **ret_seal)
-{
-	struct tmem_seal_key key;
-	int r = tmem_seal_draw(&key);
-
-	if (r == 0)
-		r = tmem_seal_create(&key, ret_seal);
-	tmem_seal_wipe(&key, sizeof(key));
-	return r;
-}
-
-int tmem_store_add_tier(struct tmem_store *store,
-			const struct tmem_tier_setup *setup)
-{
-	const struct tmem_tier_ops *const kinds[] = { &tmem_tier_file,
-						      &tmem_tier_mapped };
-	struct tmem_tier_options o = { .fd = setup->fd,
-				       .max_bytes = setup->max_bytes };
-	struct tmem_seal *seal = NULL;
-	void *self;
-	int r;
-
-	if (setup->kind > TMEM_TIER_KIND_MAPPED)
-		return -EINVAL;
-	/* Each costs 64 KiB. */
-	o.depth = batch_bytes(store) == TMEM_SEGMENT_BYTES ? 16 : 2;
-	r = kinds[setup->kind]->open(&o, &self);
-	if (r < 0)
-		return r;
-	if (!setup->plain)
-		r = draw_seal(&seal);
-	if (r == 0)
-		r = tmem_tiering_attach(store, kinds[setup->kind], self, seal);
-	if (r < 0) {
-		kinds[setup->kind]->close(self);
-		tmem_seal_destroy(seal);
-	}
-	return r;
 }
 
 /* The reserve */
@@ -323,11 +293,36 @@ struct tmem_lot *tmem_tiering_lot(const struct tmem_below *tier,
 	return page ? &page[number % TMEM_LOTS_PER_PAGE] : NULL;
 }
 
+/* NULL: in no tier that the store has, which only recovery brings about. */
 static struct tmem_lot *lot_of(const struct tmem_store *store,
 			       const struct tmem_place *place)
 {
-	return tmem_tiering_lot(&store->tiering->tiers[place->tier],
-				place->segment);
+	const struct tmem_tiering *t = store->tiering;
+
+	if (!t || place->tier >= t->nr_tiers ||
+	    place->segment >= t->tiers[place->tier].nr_lots)
+		return NULL;
+	return tmem_tiering_lot(&t->tiers[place->tier], place->segment);
+}
+
+const struct tmem_tier_segment *
+tmem_tiering_segment(const struct tmem_store *store,
+		     const struct tmem_place *place)
+{
+	const struct tmem_lot *lot = lot_of(store, place);
+	const struct tmem_tier_segment *segment;
+
+	if (!lot || lot->state != TMEM_LOT_LIVE)
+		return NULL;
+	segment = &lot->segment;
+	return segment->generation == place->segment_generation &&
+			       !memcmp(segment->salt, place->salt,
+				       sizeof(place->salt)) &&
+			       place->offset + tmem_record_bytes(
+						       place->length) <=
+				       segment->end
+		       ? segment
+		       : NULL;
 }
 
 /* The lot, made if it was never used; NULL: no memory. */
@@ -383,6 +378,8 @@ static bool begin_in(struct tmem_store *store, uint32_t nr)
 		t->counts.full++;
 		return false;
 	}
+	if (!lot->generation)
+		lot->generation = t->first_generation;
 	if (tmem_segment_begin(&b->writer, tier->seal, number,
 			       ++lot->generation, b->buffer) < 0)
 		return false;
@@ -420,7 +417,8 @@ static void drop_empty_of(struct tmem_tiering *t, struct tmem_below *tier)
 			i |= TMEM_LOTS_PER_PAGE - 1;
 			continue;
 		}
-		if (lot->state != TMEM_LOT_LIVE ||
+		if ((lot->state != TMEM_LOT_LIVE &&
+		     lot->state != TMEM_LOT_LOST) ||
 		    atomic_load_explicit(&lot->live_bytes,
 					 memory_order_acquire))
 			continue;
@@ -469,12 +467,15 @@ void tmem_tiering_note(struct tmem_store *store, struct tmem_stats *stats,
 		       const void *data)
 {
 	struct tmem_place place;
+	struct tmem_lot *lot;
 	uint32_t bytes;
 
 	memcpy(&place, data, sizeof(place));
 	bytes = tmem_record_bytes(place.length);
-	atomic_fetch_add_explicit(&lot_of(store, &place)->live_bytes, bytes,
-				  memory_order_relaxed);
+	lot = lot_of(store, &place);
+	if (lot)
+		atomic_fetch_add_explicit(&lot->live_bytes, bytes,
+					  memory_order_relaxed);
 	stats->tier_bytes += bytes;
 }
 
@@ -482,13 +483,30 @@ void tmem_tiering_forget(struct tmem_store *store, struct tmem_stats *stats,
 			 const struct tmem_place *place)
 {
 	uint32_t bytes = tmem_record_bytes(place->length), before;
+	struct tmem_lot *lot = lot_of(store, place);
 
-	before = atomic_fetch_sub_explicit(&lot_of(store, place)->live_bytes,
-					   bytes, memory_order_release);
-	TMEM_ASSERT(before >= bytes);
 	stats->tier_bytes -= bytes;
+	if (!lot)
+		return;
+	before = atomic_fetch_sub_explicit(&lot->live_bytes, bytes,
+					   memory_order_release);
+	TMEM_ASSERT(before >= bytes);
 	if (before == bytes)
 		atomic_store(&store->tiering->tiers[place->tier].emptied, 1);
+}
+
+int tmem_tiering_read(struct tmem_below *tier, struct tmem_tier_request *q)
+{
+	uint64_t until = tmem_sys_now_ns() + READ_NS;
+	struct tmem_tier_request *one = q;
+
+	q->deadline_ns = until;
+	while (tier->ops->read(tier->self, &one, 1) == 0) {
+		if (tmem_sys_now_ns() >= until)
+			return -ETIMEDOUT;
+		tier->ops->poll(tier->self, NULL, tmem_sys_now_ns() + POLL_NS);
+	}
+	return tmem_tier_wait(tier->ops, tier->self, q);
 }
 
 /* The gate */
@@ -613,13 +631,13 @@ uint32_t tmem_tiering_walk(struct tmem_store *store, const void *data)
 	struct tmem_lot *lot;
 
 	memcpy(&place, data, sizeof(place));
-	TMEM_INVARIANT("T2",
-		       store->tiering && place.tier < store->tiering->nr_tiers);
 	lot = lot_of(store, &place);
-	TMEM_INVARIANT("T2", lot && lot->segment.number == place.segment &&
-				     lot->segment.generation ==
-					     place.segment_generation);
-	lot->walked_bytes += tmem_record_bytes(place.length);
+	TMEM_INVARIANT("T2",
+		       store->image || tmem_tiering_segment(store, &place));
+	TMEM_INVARIANT("T2", !lot || lot->state == TMEM_LOT_LIVE ||
+				     lot->state == TMEM_LOT_LOST);
+	if (lot)
+		lot->walked_bytes += tmem_record_bytes(place.length);
 	return tmem_record_bytes(place.length);
 }
 

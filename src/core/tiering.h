@@ -28,12 +28,17 @@
  * THE GATE counts who is busy with a tier and can be closed, for fork: before
  * it nothing may be in flight.
  *
+ * RESTART.  In a restartable store places are in the image, and another process
+ * finds them there: see reopen.c.  What a place names then need not be what the
+ * tier has: a load compares the two, and a *lost* lot has nothing to read.
+ *
  * FORK.  The child reads what was there; it *follows*: it writes and drops
  * nothing, for ever.  As long as the store is frozen its parent drops nothing,
  * so what the child has is there.
  *
  *   T1  A lot's live bytes are those of the records that slots in use name.
- *   T2  A place names a lot that is live, with the place's generation.
+ *   T2  A place names a lot that is live, with the place's generation; or, of a
+ *       restartable store, one that is live or lost, or no tier that it has.
  *   T3  accounted_bytes and reserve_bytes are part of the account's.
  */
 #ifndef TMEM_CORE_TIERING_H
@@ -61,13 +66,13 @@ enum {
 
 #define TMEM_GENERATION_MASK ((1ull << TMEM_SLOT_FORM_SHIFT) - 1)
 
-/* The data of a slot of form TMEM_FORM_TIER. */
+/* The data of a slot of form TMEM_FORM_TIER: a format. */
 struct tmem_place {
 	uint16_t dict; /* the page's dictionary; first: see dicts.h */
 	uint16_t length;
 	uint8_t tier;
 	uint8_t form;
-	uint16_t reserved[3];
+	uint8_t salt[6]; /* the segment's first bytes of it */
 	uint32_t segment;
 	uint32_t segment_generation;
 	uint32_t offset;
@@ -78,7 +83,9 @@ _Static_assert(sizeof(struct tmem_place) == 32, "in the smallest slot");
 enum tmem_lot_state {
 	TMEM_LOT_FREE = 0,
 	TMEM_LOT_WRITING, /* in the making, or not known yet */
-	TMEM_LOT_LIVE
+	TMEM_LOT_LIVE,
+	TMEM_LOT_LOST, /* places name it, but there is no such segment */
+	TMEM_LOT_LABEL /* says whose tier it is: reopen.c */
 };
 
 struct tmem_lot {
@@ -95,6 +102,7 @@ struct tmem_below {
 	const struct tmem_tier_ops *ops;
 	void *self;
 	struct tmem_seal *seal;	 /* NULL: not encrypted */
+	int own_fd;		 /* open and locked by us, or -1 */
 	struct tmem_lot **pages; /* of lots; NULL until used */
 	uint32_t nr_lots;
 	uint32_t nr_held;
@@ -192,7 +200,8 @@ struct tmem_tiering {
 	/* Tests want it sooner. */
 	uint64_t rest_step_ns;
 	uint64_t backoff_step_ns;
-	uint32_t segment_bytes; /* of a batch, at the most */
+	uint32_t first_generation; /* of a number that is new to us */
+	uint32_t segment_bytes;	   /* of a batch, at the most */
 	uint32_t max_moves;
 	uint32_t cluster_bytes;
 	uint32_t nr_tiers;
@@ -232,8 +241,35 @@ struct tmem_tiering {
 int tmem_tiering_attach(struct tmem_store *store,
 			const struct tmem_tier_ops *ops, void *self,
 			struct tmem_seal *seal);
+/* The same; what is in `below` but for its lots. */
+int tmem_tiering_attach_opened(struct tmem_store *store,
+			       const struct tmem_below *below);
 /* Waits for what is in flight, and closes them all. */
 void tmem_tiering_fini(struct tmem_store *store);
+/* Of a batch, for the limit that there is. */
+uint32_t tmem_tiering_batch_bytes(const struct tmem_store *store);
+
+/*
+ * reopen.c.  open: the tiers that the options name, before the store is
+ * recovered; 0, or with nothing changed what tmem_store_open() says.  label:
+ * those that are new to the image; -errno of the write.
+ */
+int tmem_tiering_open(struct tmem_store *store,
+		      const struct tmem_store_options *options);
+int tmem_tiering_label(struct tmem_store *store);
+
+enum tmem_found {
+	TMEM_FOUND_LIVE = 0,
+	TMEM_FOUND_LOST,    /* the segment is not there, or damaged */
+	TMEM_FOUND_MISSING, /* no such tier was given, or too small a one */
+	TMEM_FOUND_NOTHING  /* this can't be a place */
+};
+/*
+ * Recovery: what the place in a sound slot leads to, or -errno.  recovered:
+ * segments that no place names are dropped.
+ */
+int tmem_tiering_find(struct tmem_store *store, const struct tmem_slot *slot);
+void tmem_tiering_recovered(struct tmem_store *store);
 
 /* Background work; false: nothing to do for now.  `settled`: see demote.c. */
 bool tmem_tiering_some(struct tmem_store *store, uint64_t until_ns,
@@ -265,6 +301,12 @@ uint64_t tmem_tiering_bytes(const struct tmem_store *store);
 
 struct tmem_lot *tmem_tiering_lot(const struct tmem_below *tier,
 				  uint32_t number);
+/* The segment that a slot's place names, to be read; NULL: it is lost. */
+const struct tmem_tier_segment *
+tmem_tiering_segment(const struct tmem_store *store,
+		     const struct tmem_place *place);
+/* Reads a range, waits for it; its result, -ETIMEDOUT after a while. */
+int tmem_tiering_read(struct tmem_below *tier, struct tmem_tier_request *q);
 
 /*
  * Begins a batch: a tier that is not being left alone, with a free number.

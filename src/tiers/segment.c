@@ -36,6 +36,7 @@ struct header {
 	uint8_t tag[TMEM_SEAL_TAG_BYTES];
 };
 _Static_assert(sizeof(struct header) == TMEM_SEGMENT_HEADER_BYTES &&
+		       offsetof(struct header, salt) == TMEM_SEGMENT_SALT_AT &&
 		       offsetof(struct header, tag) == 112,
 	       "part of the format");
 

@@ -44,6 +44,7 @@ struct tmem_seal;
 
 enum {
 	TMEM_SEGMENT_HEADER_BYTES = 128,
+	TMEM_SEGMENT_SALT_AT = 40, /* in the header */
 	TMEM_SEGMENT_SALT_BYTES = 16,
 	TMEM_RECORD_HEADER_BYTES = 64,
 	TMEM_RECORD_SEALED_BYTES = 40, /* of its header */
