@@ -2,7 +2,7 @@
 /*
  * A restartable store whose process is killed again and again.
  *
- *	recover_kill KILLS [memfd | file] [SEED]
+ *	recover_kill KILLS [memfd | file | tiers] [SEED]
  *
  * A child opens the store, compares it with the log, and then has threads at
  * work on it: workers, each with a client, pools and pages of its own, and one
@@ -15,6 +15,9 @@
  * answered last and what has begun, in one word; likewise of each pool.  What
  * was answered must be there, byte for byte; what had begun is done or not;
  * nothing else may be there, and no slot may be torn.
+ *
+ * With `tiers` it has a memfd and so little memory that pages go down all the
+ * time, to a tier that is soon full and to another one.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -25,9 +28,12 @@
 #include <tmem/client.h>
 #include <tmem/stats.h>
 #include <tmem/store.h>
+#include <tmem/tiers.h>
 
 #include "core/dicts.h"
+#include "core/tiering.h"
 #include "fstest.h"
+#include "testfile.h"
 #include "testimage.h"
 
 enum {
@@ -41,10 +47,12 @@ enum {
 	EPHEMERAL = 1, /* that pool is */
 	STEPS = 4000,
 	DROP = -1, /* begun: it goes */
-	NO_CLIENT = 0
+	NO_CLIENT = 0,
+	TIERS = 2
 };
 
-#define LIMIT (48ull << 20)
+#define LIMIT	   (48ull << 20)
+#define TIER_LIMIT (1792ull << 10)
 
 enum begun {
 	NOTHING,
@@ -77,8 +85,16 @@ static struct log {
 	_Atomic uint64_t opened;
 	_Atomic uint64_t dicts;
 	_Atomic uint64_t dict_pages;
+	_Atomic uint64_t moved; /* to tiers, and what became of it */
+	_Atomic uint64_t below;
+	_Atomic uint64_t promoted;
+	_Atomic uint64_t cleaned;
 	struct worker_log workers[WORKERS];
 } * the_log;
+
+static struct tmem_tier_setup tiers[TIERS];
+static unsigned nr_tiers;
+static int key_fd;
 
 struct worker {
 	struct worker_log *log;
@@ -304,7 +320,7 @@ static void store_one(struct worker *w, unsigned p, uint32_t key)
 	CHECK_EQ(w->b.ops->store(w->b.self, atomic_load(&w->log->pools[p].id),
 				 &io, 1),
 		 0);
-	if (io.result && !atomic_load(&the_log->tight))
+	if (io.result && !atomic_load(&the_log->tight) && !nr_tiers)
 		explain(w);
 	atomic_store(c, io.result ? 0 : tag);
 }
@@ -380,7 +396,7 @@ static void make_pool(struct worker *w, unsigned p)
 		if (r == 0)
 			atomic_store(&log->id, id);
 	}
-	CHECK(r == 0 || atomic_load(&the_log->tight));
+	CHECK(r == 0 || atomic_load(&the_log->tight) || nr_tiers);
 	atomic_store(&log->begun, NOTHING);
 }
 
@@ -448,6 +464,21 @@ static void change_dict(struct tmem_store *store, struct rng *rng)
 
 static uint64_t maintain_seed;
 
+/* What this process has done with its tiers, on top of what others have. */
+static void note_tiers(struct tmem_store *store)
+{
+	static struct tmem_stats seen;
+	struct tmem_backend b = tmem_store_backend(store);
+	struct tmem_stats s;
+
+	b.ops->stats(b.self, &s);
+	atomic_fetch_add(&the_log->moved, s.tier_moved - seen.tier_moved);
+	atomic_fetch_add(&the_log->promoted,
+			 s.tier_promoted - seen.tier_promoted);
+	atomic_fetch_add(&the_log->cleaned, s.tier_cleaned - seen.tier_cleaned);
+	seen = s;
+}
+
 static void *maintain(void *arg)
 {
 	struct timespec ts = { 0, 200000 };
@@ -457,6 +488,8 @@ static void *maintain(void *arg)
 		if (rng_below(&rng, 4) == 0)
 			change_dict(arg, &rng);
 		tmem_store_maintain(arg, 500000);
+		if (nr_tiers)
+			note_tiers(arg);
 		nanosleep(&ts, NULL);
 	}
 	return NULL;
@@ -466,22 +499,29 @@ static void *maintain(void *arg)
 
 static struct tmem_store *open_store(int fd)
 {
-	uint64_t limit =
-		atomic_load(&the_log->tight) ? TMEM_STORE_MIN_BYTES : LIMIT;
-	struct tmem_store_options options = { .limit_bytes = limit,
-					      .max_limit_bytes = LIMIT,
+	uint64_t limit = nr_tiers ? TIER_LIMIT : LIMIT;
+	struct tmem_store_options options = { .max_limit_bytes = LIMIT,
 					      .cool_after_ns = 1000000,
 					      .dict_every_ns = 1000000,
-					      .arena_fd = &fd };
+					      .arena_fd = &fd,
+					      .tiers = tiers,
+					      .nr_tiers = nr_tiers };
 	struct tmem_stats s;
 	struct tmem_store *store;
 	struct tmem_backend b;
 
+	if (atomic_load(&the_log->tight))
+		limit = nr_tiers ? TIER_LIMIT / 8 * 7 : TMEM_STORE_MIN_BYTES;
+	options.limit_bytes = limit;
 	CHECK_EQ(tmem_store_open(&options, &store), 0);
+	if (nr_tiers)
+		store->tiering->rest_step_ns = 0;
 	tmem_store_check(store);
 	b = tmem_store_backend(store);
 	b.ops->stats(b.self, &s);
 	CHECK_EQ(s.recover_torn, 0);
+	CHECK_EQ(s.recover_lost, 0);
+	atomic_fetch_add(&the_log->below, s.tier_pages);
 	atomic_fetch_add(&the_log->recovered, s.recovered);
 	atomic_fetch_add(&the_log->stale, s.recover_stale);
 	atomic_fetch_add(&the_log->opened, 1);
@@ -513,7 +553,8 @@ static void find_clients(struct tmem_store *store, struct worker *workers)
 			CHECK_EQ(tmem_client_find(store, nr, &w->client), 0);
 		} else {
 			r = tmem_client_create(store, 0, &w->client);
-			if (r == -ENOMEM && atomic_load(&the_log->tight))
+			if (r == -ENOMEM &&
+			    (atomic_load(&the_log->tight) || nr_tiers))
 				exit(0);
 			CHECK_EQ(r, 0);
 			atomic_store(&w->log->client,
@@ -538,7 +579,8 @@ static _Noreturn void run_child(int fd, uint64_t seed)
 	find_clients(store, workers);
 	for (i = 0; i < WORKERS; i++)
 		settle(&workers[i]);
-	atomic_store(&the_log->lenient, atomic_load(&the_log->tight));
+	atomic_store(&the_log->lenient,
+		     atomic_load(&the_log->tight) || nr_tiers);
 	CHECK_EQ(pthread_create(&thread, NULL, maintain, store), 0);
 	for (i = 1; i < WORKERS; i++)
 		CHECK_EQ(pthread_create(&thread, NULL, work, &workers[i]), 0);
@@ -591,10 +633,27 @@ static void run_and_kill(int fd, struct rng *rng, bool tight)
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 		return;
 	/* It can do nothing: the limit is below what there is. */
-	if (tight && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	if ((tight || nr_tiers) && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == 0)
 		return;
 	fprintf(stderr, "the child ended by itself: status %#x\n", status);
 	exit(1);
+}
+
+/* One that is soon full, and plain; one with a key. */
+static void make_tiers(void)
+{
+	key_fd = tmem_key_create();
+	CHECK(key_fd >= 0);
+	tiers[0] = (struct tmem_tier_setup){ .kind = TMEM_TIER_KIND_MAPPED,
+					     .fd = testfile_ram(),
+					     .max_bytes = 8 << 20,
+					     .plain = 1 };
+	tiers[1] = (struct tmem_tier_setup){ .kind = TMEM_TIER_KIND_FILE,
+					     .fd = testfile_disk(),
+					     .max_bytes = 48 << 20,
+					     .key_fd = &key_fd };
+	nr_tiers = TIERS;
 }
 
 int main(int argc, char **argv)
@@ -607,6 +666,8 @@ int main(int argc, char **argv)
 	the_log = mmap(NULL, sizeof(*the_log), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(the_log != MAP_FAILED);
+	if (argc > 2 && strcmp(argv[2], "tiers") == 0)
+		make_tiers();
 	for (i = 0; i < WORKERS; i++)
 		atomic_store(&the_log->workers[i].tags, WORKERS);
 	for (i = 0; i < kills; i++)
@@ -619,5 +680,13 @@ int main(int argc, char **argv)
 	       (unsigned long long)atomic_load(&the_log->dict_pages),
 	       (unsigned long long)atomic_load(&the_log->dicts),
 	       (unsigned long long)atomic_load(&the_log->stale));
+	if (nr_tiers)
+		printf("%llu pages moved down, %llu found there, %llu came "
+		       "back, %llu cleaned\n",
+		       (unsigned long long)atomic_load(&the_log->moved),
+		       (unsigned long long)atomic_load(&the_log->below),
+		       (unsigned long long)atomic_load(&the_log->promoted),
+		       (unsigned long long)atomic_load(&the_log->cleaned));
+	CHECK(!nr_tiers || kills < 100 || atomic_load(&the_log->below) > 0);
 	return 0;
 }
