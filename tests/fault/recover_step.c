@@ -3,13 +3,14 @@
  * A restartable store as it would be found after each instruction that writes
  * to its image.
  *
- *	recover_step ROUNDS [SEED]
+ *	recover_step ROUNDS [tier] [SEED]
  *
  * The image is mapped read-only.  A store into it faults; the handler lets
  * that one instruction through, by a single step, and then has another process
  * open a copy of the image and compare it with the two states that are right:
  * before the operation that is under way, and after it.  Now and then that
- * process is itself watched while it recovers.
+ * process is itself watched while it recovers.  With `tier` the store moves
+ * pages to one, of which the other process has a copy, too.
  */
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,12 +20,15 @@
 #include <tmem/client.h>
 #include <tmem/stats.h>
 #include <tmem/store.h>
+#include <tmem/tiers.h>
 
 #include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
 #include "core/dicts.h"
+#include "core/tiering.h"
 #include "fstest.h"
+#include "testfile.h"
 #include "testimage.h"
 
 enum {
@@ -34,7 +38,8 @@ enum {
 	EPHEMERAL = 1,
 	DICT_BYTES = 2048 + 256, /* two parts */
 	STEP_FLAG = 0x100,
-	RECOVER_ONE_IN = 64
+	RECOVER_ONE_IN = 64,
+	TIER_BYTES = 16 << 20
 };
 
 #define LIMIT (16ull << 20)
@@ -51,12 +56,15 @@ static struct {
 	bool any_of_each; /* the operation consists of several */
 	_Atomic uint64_t looks;
 	_Atomic uint64_t nested;
+	_Atomic uint64_t below; /* pages seen there */
 } * shared;
 
 static struct state now; /* the child's */
 static struct tmem_store *the_store;
 static struct tmem_backend b;
 static int image_fd, copy_fd;
+static int tier_fd = -1, tier_copy_fd; /* -1: the store has none */
+static int key_fd;
 static char *image_start;
 static size_t image_bytes;
 static bool nested; /* it is a recovery that is watched */
@@ -71,12 +79,18 @@ static struct tmem_io io_of(uint32_t key, void *page)
 				 .page = page };
 }
 
-static struct tmem_store *open_store(int fd)
+static struct tmem_store *open_store(int fd, int tier)
 {
+	const struct tmem_tier_setup setup = { .kind = TMEM_TIER_KIND_MAPPED,
+					       .fd = tier,
+					       .max_bytes = TIER_BYTES,
+					       .key_fd = &key_fd };
 	struct tmem_store_options options = { .limit_bytes = LIMIT,
 					      .cool_after_ns = 1,
 					      .dict_every_ns = 1,
-					      .arena_fd = &fd };
+					      .arena_fd = &fd,
+					      .tiers = &setup,
+					      .nr_tiers = tier >= 0 };
 	struct tmem_store *store;
 
 	CHECK_EQ(tmem_store_open(&options, &store), 0);
@@ -158,13 +172,18 @@ static _Noreturn void look(bool watched)
 
 	if (watched)
 		catch_recovery();
-	store = open_store(watched ? image_fd : copy_fd);
+	store = open_store(watched ? image_fd : copy_fd,
+			   tier_fd < 0 ? -1
+			   : watched   ? tier_fd
+				       : tier_copy_fd);
 	if (watched)
 		protect(PROT_READ | PROT_WRITE);
 	be = tmem_store_backend(store);
 	tmem_store_check(store);
 	be.ops->stats(be.self, &stats);
 	CHECK_EQ(stats.recover_torn, 0);
+	CHECK_EQ(stats.recover_lost, 0);
+	atomic_fetch_add(&shared->below, stats.tier_pages);
 	read_state(be, &s);
 	CHECK(memcmp(&s, &shared->before, sizeof(s)) == 0 ||
 	      memcmp(&s, &shared->after, sizeof(s)) == 0 ||
@@ -186,6 +205,8 @@ static void have_a_look(void)
 	pid_t pid;
 
 	image_copy(image_fd, copy_fd);
+	if (tier_fd >= 0)
+		image_copy(tier_fd, tier_copy_fd);
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
@@ -274,6 +295,10 @@ static void catch_recovery(void)
 	tmem_map = &watching;
 	image_fd = copy_fd;
 	copy_fd = image_memfd();
+	if (tier_fd >= 0) {
+		tier_fd = tier_copy_fd;
+		tier_copy_fd = testfile_ram();
+	}
 	image_start = NULL;
 	nested = true;
 }
@@ -391,14 +416,20 @@ static void destroy_pool(unsigned p)
 	end();
 }
 
+/* All that may go down does, if there is a tier. */
 static void maintain(void)
 {
 	/* Then all pages of a pool are compressed anew. */
 	one_in = the_store->cool_again ? 32 : 1;
 	begin(&now, false);
+	/* Not below what is held: ephemeral pages would go. */
+	if (tier_fd >= 0)
+		tmem_store_set_limit(the_store,
+				     tmem_store_held_bytes(the_store) + 65536);
 	while (tmem_store_maintain(the_store, 1000000000))
 		;
-	tmem_store_set_limit(the_store, TMEM_STORE_MIN_BYTES);
+	if (tier_fd < 0)
+		tmem_store_set_limit(the_store, TMEM_STORE_MIN_BYTES);
 	tmem_store_set_limit(the_store, LIMIT);
 	one_in = 1;
 	end();
@@ -461,7 +492,9 @@ static void step(struct rng *rng, uint32_t tag)
 		make_pool(first, first > EPHEMERAL && k < 70);
 		return;
 	}
-	if (k < 45)
+	if (tier_fd >= 0 && k % 4 == 0)
+		maintain();
+	else if (k < 45)
 		store_one(p, key, tag);
 	else if (k < 55)
 		load_one(p, key);
@@ -497,7 +530,7 @@ static void run(unsigned rounds, uint64_t seed)
 	struct rng rng = { seed };
 	unsigned i;
 
-	the_store = open_store(image_fd);
+	the_store = open_store(image_fd, tier_fd);
 	b = tmem_store_backend(the_store);
 	image_start = the_store->image->base;
 	image_bytes = (size_t)the_store->image->max_chunks * TMEM_CHUNK_BYTES;
@@ -516,16 +549,25 @@ static void run(unsigned rounds, uint64_t seed)
 int main(int argc, char **argv)
 {
 	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 60;
-	uint64_t seed = seed_from(argc, argv, 2);
+	bool tier = argc > 2 && strcmp(argv[2], "tier") == 0;
+	uint64_t seed = seed_from(argc, argv, tier ? 3 : 2);
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);
 	image_fd = image_memfd();
 	copy_fd = image_memfd();
+	if (tier) {
+		tier_fd = testfile_ram();
+		tier_copy_fd = testfile_ram();
+		key_fd = tmem_key_create();
+		CHECK(key_fd >= 0);
+	}
 	run(rounds, seed);
-	printf("%u operations; looked at %llu times, and %llu in recovery\n",
+	printf("%u operations; looked at %llu times, and %llu in recovery; "
+	       "%llu pages below\n",
 	       rounds, (unsigned long long)atomic_load(&shared->looks),
-	       (unsigned long long)atomic_load(&shared->nested));
+	       (unsigned long long)atomic_load(&shared->nested),
+	       (unsigned long long)atomic_load(&shared->below));
 	return 0;
 }
