@@ -6,24 +6,32 @@
  *	0	the rest is the file;
  *	1	a good image, patched: three bytes each say where and what;
  *	else	an image of spans and slots that the input describes, their
- *		hashes and checksums right: what lies, but is whole.
+ *		hashes and checksums right: what lies, but is whole;
+ *	+ 128	the same, and tiers may be given up.
  *
- * Whatever it is, a store is opened on it or not; then its invariants hold, it
- * works, and what it leaves can be opened again.
+ * The store has a tier, in which the good image has pages; slots that the input
+ * describes may name records there.  Whatever it is, a store is opened on it or
+ * not; then its invariants hold, it works, and what it leaves can be opened
+ * again.
  */
 #include <tmem/client.h>
 #include <tmem/store.h>
+#include <tmem/tiers.h>
 
 #include "arena/image.h"
 #include "core/dictslot.h"
 #include "core/durable.h"
+#include "core/tiering.h"
+#include "testfile.h"
 #include "testimage.h"
 
 enum {
 	CHUNK = TMEM_CHUNK_BYTES,
 	IMAGE_BYTES = 2 * CHUNK,
 	PATCH_BYTES = 65536, /* that two bytes reach */
-	PAGES = 40
+	PAGES = 40,
+	SEGMENTS = 4,
+	SEGMENT_PART = 64 << 10 /* of one, that is used */
 };
 
 /* Before the first page of data. */
@@ -34,14 +42,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static char *image; /* the one that is made */
 static char *good;  /* a store's */
 static char super[TMEM_PAGE_SIZE];
+static char good_tier[SEGMENTS][SEGMENT_PART];
+static int tier_fd;
+static int give_up; /* the input says so */
 static const struct tmem_object_id ids[2] = { { { 1, 2, 3 } }, { { 4 } } };
 
 static struct tmem_store *open_store(int fd)
 {
+	const struct tmem_tier_setup tier = { .kind = TMEM_TIER_KIND_MAPPED,
+					      .fd = tier_fd,
+					      .max_bytes = SEGMENTS *
+							   TMEM_SEGMENT_BYTES,
+					      .plain = 1 };
 	struct tmem_store_options options = { .limit_bytes = 2u << 20,
 					      .cool_after_ns = 1,
 					      .dict_every_ns = 1,
-					      .arena_fd = &fd };
+					      .arena_fd = &fd,
+					      .tiers = &tier,
+					      .nr_tiers = 1,
+					      .give_up_tiers = give_up };
 	struct tmem_store *store;
 
 	return tmem_store_open(&options, &store) == 0 ? store : NULL;
@@ -86,12 +105,27 @@ static void use(struct tmem_store *store, uint32_t client_nr)
 	tmem_store_check(store);
 }
 
+static void make_tier(void)
+{
+	unsigned i;
+
+	tier_fd = testfile_ram();
+	for (i = 0; i < SEGMENTS; i++)
+		CHECK_EQ(pwrite(tier_fd, good_tier[i], SEGMENT_PART,
+				(off_t)i * TMEM_SEGMENT_BYTES),
+			 SEGMENT_PART);
+}
+
 static void try_file(int fd)
 {
-	struct tmem_store *store = open_store(fd);
+	struct tmem_store *store;
 
-	if (!store)
+	make_tier();
+	store = open_store(fd);
+	if (!store) {
+		close(tier_fd);
 		return;
+	}
 	tmem_store_check(store);
 	use(store, 0);
 	use(store, 1);
@@ -100,6 +134,7 @@ static void try_file(int fd)
 	CHECK(store != NULL);
 	tmem_store_check(store);
 	tmem_store_close(store);
+	close(tier_fd);
 }
 
 /* Its pages that are not zeroes, after the superblock. */
@@ -135,20 +170,38 @@ static void add_dict(struct tmem_store *store, tmem_pool_id pool)
 	tmem_lock_release(&store->control);
 }
 
+/* What may go down does; clones keep some where they are. */
+static void go_down(struct tmem_store *store)
+{
+	unsigned i;
+
+	atomic_store(&store->account.limit_bytes,
+		     tmem_store_held_bytes(store) + 65536);
+	for (i = 0; i < 20; i++)
+		tmem_store_maintain(store, 100000000);
+	for (i = 0; i < SEGMENTS; i++)
+		CHECK(pread(tier_fd, good_tier[i], SEGMENT_PART,
+			    (off_t)i * TMEM_SEGMENT_BYTES) >= 0);
+	CHECK(!memcmp(good_tier[1], "tmemseg1", 8));
+	CHECK_EQ(tmem_store_set_limit(store, 2u << 20), 0);
+}
+
 /*
  * Some of everything: classes, forms, a clone, an orphan, an ephemeral pool,
- * pages with a dictionary.
+ * pages with a dictionary, pages below.
  */
 static void make_good(void)
 {
 	struct tmem_pool_options ephemeral = { .flags = TMEM_POOL_EPHEMERAL };
 	int fd = image_memfd();
-	struct tmem_store *store = open_store(fd);
+	struct tmem_store *store;
 	_Alignas(8) char page[PAGE];
 	struct tmem_backend b;
 	tmem_pool_id pools[3];
 	uint32_t i;
 
+	tier_fd = testfile_ram();
+	store = open_store(fd);
 	CHECK(store != NULL);
 	CHECK_EQ(pread(fd, super, sizeof(super), 0), sizeof(super));
 	b = tmem_store_backend(store);
@@ -161,6 +214,8 @@ static void make_good(void)
 		if (i == PAGES / 4)
 			add_dict(store, pools[0]);
 		if (i == PAGES / 2)
+			go_down(store);
+		if (i == PAGES / 2)
 			CHECK_EQ(b.ops->pool_clone(b.self, pools[0], &pools[2]),
 				 0);
 		b.ops->store(b.self, pools[i & 1], &io, 1);
@@ -170,6 +225,7 @@ static void make_good(void)
 
 		b.ops->invalidate(b.self, pools[0], &io, 1);
 	}
+	go_down(store);
 	good = malloc(IMAGE_BYTES);
 	image = calloc(1, IMAGE_BYTES);
 	CHECK(good && image);
@@ -177,6 +233,7 @@ static void make_good(void)
 	CHECK(pread(fd, good, IMAGE_BYTES, 0) > CHUNK);
 	tmem_store_close(store);
 	close(fd);
+	close(tier_fd);
 }
 
 static void try_patched(const uint8_t *data, size_t size)
@@ -229,6 +286,34 @@ static unsigned add_part(struct tmem_slot *slot, struct input *in)
 	return (unsigned)sizeof(head) + bytes - byte(in) / 128;
 }
 
+/* A record's place, right in all that the input does not give. */
+static unsigned add_place(struct tmem_slot *slot, struct input *in)
+{
+	unsigned flags = byte(in), n = byte(in) % (SEGMENTS + 2);
+	struct tmem_place place = { .tier = flags & 1 ? byte(in) : 0,
+				    .dict = flags & 2 ? byte(in) : 0,
+				    .segment = n };
+	const char *segment = good_tier[n % SEGMENTS];
+	uint64_t end = TMEM_SEGMENT_HEADER_BYTES + byte(in) * 64u;
+
+	memcpy(&place.segment_generation, segment + 20, 4);
+	memcpy(place.salt, segment + TMEM_SEGMENT_SALT_AT, sizeof(place.salt));
+	place.offset = (uint32_t)end;
+	memcpy(&place.length, segment + end + 4, sizeof(place.length));
+	if (flags & 4)
+		place.length = (uint16_t)(byte(in) * 17);
+	memcpy(&place.generation, segment + end + 24, 8);
+	place.form = (uint8_t)segment[end + 62];
+	if (flags & 8)
+		place.form = (uint8_t)byte(in);
+	if (flags & 16)
+		place.segment_generation ^= byte(in);
+	if (flags & 32)
+		place.offset = byte(in) << 24 | byte(in) << 12;
+	memcpy(slot->data, &place, sizeof(place));
+	return flags & 64 ? byte(in) : sizeof(place);
+}
+
 /* What a slot of that form may have; the rest is the input's. */
 static unsigned add_data(struct tmem_slot *slot, unsigned form,
 			 struct input *in)
@@ -254,6 +339,8 @@ static unsigned add_data(struct tmem_slot *slot, unsigned form,
 	case TMEM_FORM_OBJECT:
 		memcpy(slot->data, &ids[byte(in) & 1], sizeof(ids[0]));
 		return sizeof(ids[0]);
+	case TMEM_FORM_TIER:
+		return add_place(slot, in);
 	case TMEM_FORM_REF:
 		target = byte(in) << 6 | byte(in) % 64;
 		memcpy(slot->data, &target, sizeof(target));
@@ -328,7 +415,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		make_good();
 	if (size == 0)
 		return 0;
-	switch (data[0]) {
+	give_up = data[0] >> 7;
+	switch (data[0] & 127) {
 	case 0:
 		try_raw(data + 1, size - 1);
 		break;
