@@ -7,7 +7,7 @@
  * known by its salt, which the image has, too (image.h).  So a tier is known to
  * be the right one, and its key to be the right one, before anything is done.
  * A label is written to the tier first; until it is in the image as well, no
- * place can name that tier, and it is begun anew.
+ * place can name that tier, and it gets another.
  *
  * WHO.  Such a tier's file is opened anew and locked.  The lock is on that
  * description, which I/O in flight holds, too: so who has it need not fear that
@@ -119,15 +119,15 @@ static void close_below(struct tmem_below *below)
 		tmem_sys_close(below->own_fd);
 }
 
-/* `keep`: what the file holds is not to be overwritten. */
+/* What the file of a restartable store's tier holds is looked at first. */
 static int open_tier(struct tmem_store *store,
-		     const struct tmem_tier_setup *setup, bool keep)
+		     const struct tmem_tier_setup *setup)
 {
 	const struct tmem_tier_ops *const kinds[] = { &tmem_tier_file,
 						      &tmem_tier_mapped };
 	struct tmem_tier_options o = { .fd = setup->fd,
 				       .max_bytes = setup->max_bytes,
-				       .keep = keep };
+				       .keep = store->image != NULL };
 	struct tmem_below below = { .own_fd = -1 };
 	int r = 0;
 
@@ -156,7 +156,7 @@ int tmem_store_add_tier(struct tmem_store *store,
 			const struct tmem_tier_setup *setup)
 {
 	/* Its pages could be in a tier before it has one. */
-	return store->image ? -EOPNOTSUPP : open_tier(store, setup, false);
+	return store->image ? -EOPNOTSUPP : open_tier(store, setup);
 }
 
 /* Lots */
@@ -281,7 +281,6 @@ static int draw_generation(struct tmem_tiering *t)
 int tmem_tiering_open(struct tmem_store *store,
 		      const struct tmem_store_options *options)
 {
-	uint8_t label[TMEM_IMAGE_LABEL_BYTES];
 	unsigned i;
 	int r = 0;
 
@@ -293,9 +292,7 @@ int tmem_tiering_open(struct tmem_store *store,
 		/* A key that nobody else can have opens it once only. */
 		if (store->image && !setup->plain && !setup->key_fd)
 			return -EINVAL;
-		r = open_tier(store, setup,
-			      store->image && tmem_image_get_label(store->image,
-								   i, label));
+		r = open_tier(store, setup);
 		if (r == 0 && store->image)
 			r = find_label(store, i, options->give_up_tiers != 0);
 	}

@@ -618,6 +618,9 @@ static void run_and_kill(int fd, struct rng *rng, bool tight)
 
 	if (!image_in_memory(fd))
 		after_us *= 3;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+	after_us *= 10;
+#endif
 	atomic_store(&the_log->tight, tight);
 	atomic_fetch_or(&the_log->lenient, tight);
 	fflush(NULL);
