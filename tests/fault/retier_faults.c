@@ -4,7 +4,10 @@
  * that opening, reading or dropping makes, for n = 1, 2, 3... until none does.
  * Then it is opened or not; what it loads is right or -EIO; and a try without
  * a fault, afterwards, finds every page: no passing fault costs one.
+ *
+ * And it is opened while a write of its killed process is still under way.
  */
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -14,6 +17,7 @@
 
 #include "core/tiering.h"
 #include "faultsys.h"
+#include "slowfs.h"
 #include "testfile.h"
 #include "testimage.h"
 
@@ -32,6 +36,7 @@ static unsigned long nr_opened, nr_refused, nr_lost;
 static struct known {
 	tmem_pool_id pool;
 	unsigned nr_pages;
+	_Atomic int turn; /* of the two processes */
 } * known;
 
 static int try_open(int image_fd, int tier_fd)
@@ -96,36 +101,97 @@ static unsigned load_all(void)
 	return lost;
 }
 
-/* Pages, some of them below, by a process that is killed. */
-static void make(void)
+static void wait_turn(int turn)
 {
-	int status;
+	while (known->turn != turn)
+		sched_yield();
+}
+
+/* Pages, some of which go down once it is this process's turn. */
+static _Noreturn void run_child(void)
+{
+	CHECK_EQ(try_open(image, tier), 0);
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &known->pool), 0);
+	while (tmem_store_held_bytes(store) < LIMIT / 16 * 15) {
+		_Alignas(8) char page[PAGE];
+		struct tmem_io io = io_of(known->nr_pages, page);
+
+		fill(page, known->nr_pages++);
+		backend.ops->store(backend.self, known->pool, &io, 1);
+		CHECK_EQ(io.result, 0);
+	}
+	known->turn = 1;
+	wait_turn(2);
+	store->tiering->rest_step_ns = 0;
+	while (tmem_store_maintain(store, 1000000000))
+		;
+	CHECK(stats().tier_pages > 50);
+	known->turn = 3;
+	for (;;)
+		pause();
+}
+
+static pid_t start_child(void)
+{
 	pid_t pid;
 
+	memset(known, 0, sizeof(*known));
+	key_fd = tmem_key_create();
+	CHECK(key_fd >= 0);
 	fflush(NULL);
 	pid = fork();
 	CHECK(pid >= 0);
-	if (pid == 0) {
-		CHECK_EQ(try_open(image, tier), 0);
-		CHECK_EQ(backend.ops->pool_create(backend.self, NULL,
-						  &known->pool),
-			 0);
-		while (tmem_store_held_bytes(store) < LIMIT / 16 * 15) {
-			_Alignas(8) char page[PAGE];
-			struct tmem_io io = io_of(known->nr_pages, page);
+	if (pid == 0)
+		run_child();
+	wait_turn(1);
+	return pid;
+}
 
-			fill(page, known->nr_pages++);
-			backend.ops->store(backend.self, known->pool, &io, 1);
-			CHECK_EQ(io.result, 0);
-		}
-		store->tiering->rest_step_ns = 0;
-		while (tmem_store_maintain(store, 1000000000))
-			;
-		CHECK(stats().tier_pages > 50);
-		kill(getpid(), SIGKILL);
-	}
-	CHECK_EQ(waitpid(pid, &status, 0), pid);
-	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+/* The image is free when its process is gone, the tier only after that. */
+static void io_in_flight_keeps_a_successor_out(void)
+{
+	const struct slowfs_mood held = { .hold = true }, good = { 0 };
+	struct slowfs *fs = slowfs_create(TIER_BYTES);
+	pid_t pid;
+	int r;
+
+	if (!fs)
+		return; /* not root */
+	kind = TMEM_TIER_KIND_FILE;
+	image = image_memfd();
+	tier = slowfs_file(fs);
+	pid = start_child();
+	slowfs_set(fs, &held);
+	known->turn = 2;
+	while (slowfs_nr_held(fs) == 0)
+		sched_yield();
+	CHECK_EQ(kill(pid, SIGKILL), 0);
+	CHECK_EQ(try_open(image, tier), -EBUSY);
+	CHECK_EQ(try_open(image, tier), -EBUSY);
+	slowfs_set(fs, &good);
+	CHECK_EQ(waitpid(pid, NULL, 0), pid);
+	do
+		r = try_open(image, tier);
+	while (r == -EBUSY);
+	CHECK_EQ(r, 0);
+	CHECK_EQ(stats().recover_lost, 0);
+	CHECK_EQ(load_all(), 0);
+	tmem_store_close(store);
+	close(image);
+	close(tier);
+	close(key_fd);
+	slowfs_destroy(fs);
+}
+
+/* Some pages are below, and their process was killed. */
+static void make(void)
+{
+	pid_t pid = start_child();
+
+	known->turn = 2;
+	wait_turn(3);
+	CHECK_EQ(kill(pid, SIGKILL), 0);
+	CHECK_EQ(waitpid(pid, NULL, 0), pid);
 }
 
 /* True if a call failed; `is_new`: the tier is, and nothing is there. */
@@ -179,11 +245,10 @@ int main(void)
 	known = mmap(NULL, sizeof(*known), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(known != MAP_FAILED);
+	io_in_flight_keeps_a_successor_out();
 	for (kind = 0; kind <= TMEM_TIER_KIND_MAPPED; kind++) {
-		memset(known, 0, sizeof(*known));
 		image = image_memfd();
 		tier = testfile_ram();
-		key_fd = tmem_key_create();
 		make();
 		for (int sticky = 0; sticky < 2; sticky++) {
 			try_all(-EIO, sticky, false);
