@@ -30,6 +30,7 @@
 #include "arena/image.h"
 #include "base/seal.h"
 #include "base/sys.h"
+#include "dicts.h"
 #include "tiering.h"
 
 enum {
@@ -316,12 +317,15 @@ int tmem_tiering_label(struct tmem_store *store)
 /* Recovery */
 
 /* Can there be such a place? */
-static bool is_place(const struct tmem_place *place)
+static bool is_place(const struct tmem_store *store,
+		     const struct tmem_place *place)
 {
 	const struct tmem_codec *codec = tmem_codec_of(place->form);
 
-	return codec && !codec->has_dict && place->form != TMEM_FORM_SAME &&
-	       !place->dict && place->tier < TMEM_MAX_TIERS && place->segment &&
+	return codec && place->form != TMEM_FORM_SAME &&
+	       codec->has_dict == (place->dict != 0) &&
+	       (!place->dict || tmem_dicts_get(store, place->dict)) &&
+	       place->tier < TMEM_MAX_TIERS && place->segment &&
 	       place->length && place->length <= TMEM_PAGE_SIZE &&
 	       place->offset >= TMEM_SEGMENT_HEADER_BYTES &&
 	       place->offset < TMEM_SEGMENT_BYTES;
@@ -357,7 +361,7 @@ int tmem_tiering_find(struct tmem_store *store, const struct tmem_slot *slot)
 	if (slot->length != sizeof(place))
 		return TMEM_FOUND_NOTHING;
 	memcpy(&place, slot->data, sizeof(place));
-	if (!is_place(&place))
+	if (!is_place(store, &place))
 		return TMEM_FOUND_NOTHING;
 	if (!t || place.tier >= t->nr_tiers ||
 	    place.segment >= t->tiers[place.tier].nr_lots)
