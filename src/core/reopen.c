@@ -60,10 +60,10 @@ static int draw_seal(struct tmem_seal **ret_seal)
 
 int tmem_key_create(void)
 {
-	struct tmem_seal *seal;
+	struct tmem_seal *seal = NULL;
 	int r = draw_seal(&seal);
 
-	if (r < 0)
+	if (r < 0 || !seal)
 		return r;
 	r = tmem_seal_save(seal);
 	tmem_seal_destroy(seal);
@@ -174,12 +174,13 @@ static struct tmem_lot *new_lot(struct tmem_store *store,
 }
 
 /* The header's bytes. */
-static int read_header(struct tmem_below *tier, uint32_t number, char *bytes)
+static int read_header(struct tmem_below *tier, uint32_t number,
+		       void *ret_bytes)
 {
 	struct tmem_tier_request q = {
 		.segment = number,
 		.bytes = TMEM_SEGMENT_HEADER_BYTES,
-		.buffer = bytes,
+		.buffer = ret_bytes,
 	};
 
 	return tmem_tiering_read(tier, &q);

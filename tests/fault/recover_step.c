@@ -493,8 +493,8 @@ static void step(struct rng *rng, uint32_t tag)
 		return;
 	}
 	if (tier_fd >= 0 && k % 4 == 0)
-		maintain();
-	else if (k < 45)
+		k = 85;
+	if (k < 45)
 		store_one(p, key, tag);
 	else if (k < 55)
 		load_one(p, key);

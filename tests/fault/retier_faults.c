@@ -22,11 +22,11 @@
 #include "testimage.h"
 
 enum {
-	LIMIT = 2 << 20,
-	MAX_PAGES = 2048,
 	TIER_BYTES = 16 << 20,
 	CALLS_MAX = 5000
 };
+
+#define LIMIT (2ull << 20)
 
 static struct tmem_store *store;
 static struct tmem_backend backend;

@@ -34,6 +34,8 @@ enum {
 	SEGMENT_PART = 64 << 10 /* of one, that is used */
 };
 
+#define TIER_BYTES ((uint64_t)SEGMENTS * TMEM_SEGMENT_BYTES)
+
 /* Before the first page of data. */
 #define FIRST (image + CHUNK + (TMEM_CHUNK_HEAD_PAGES - 1) * PAGE)
 
@@ -51,8 +53,7 @@ static struct tmem_store *open_store(int fd)
 {
 	const struct tmem_tier_setup tier = { .kind = TMEM_TIER_KIND_MAPPED,
 					      .fd = tier_fd,
-					      .max_bytes = SEGMENTS *
-							   TMEM_SEGMENT_BYTES,
+					      .max_bytes = TIER_BYTES,
 					      .plain = 1 };
 	struct tmem_store_options options = { .limit_bytes = 2u << 20,
 					      .cool_after_ns = 1,

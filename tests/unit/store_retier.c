@@ -5,6 +5,7 @@
  * never another page and never a miss.
  */
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -18,12 +19,14 @@
 #include "testimage.h"
 
 enum {
-	LIMIT = 4 << 20,
 	MAX_PAGES = 8192,
 	PER_OBJECT = 100,
 	NR_SEGMENTS = 64,
 	SEGMENT = TMEM_SEGMENT_BYTES
 };
+
+#define LIMIT	   (4ull << 20)
+#define HIGH_LIMIT (8ull << 20)
 
 /* The files that go from one process to the next. */
 struct rig {
@@ -391,7 +394,7 @@ static void a_wrong_key_or_tier_is_told_and_changes_nothing(void)
 	wrong = rig;
 	wrong.max_bytes = SEGMENT;
 	CHECK_EQ(try_open(&wrong, 0), -EINVAL);
-	wrong.max_bytes = 2 * SEGMENT;
+	wrong.max_bytes = 2ull * SEGMENT;
 	CHECK_EQ(try_open(&wrong, 0), -ENXIO);
 	open_store(&rig);
 	CHECK_EQ(stats().recover_lost, 0);
@@ -481,49 +484,57 @@ static unsigned list_segments(int tier, unsigned *numbers, uint64_t *salts)
 	return nr;
 }
 
+/* A head, a whole segment, and one that is another. */
+static void damage_segments(int tier, const unsigned *numbers)
+{
+	static char bytes[SEGMENT];
+
+	CHECK_EQ(pwrite(tier, "x", 1, (off_t)numbers[0] * SEGMENT + 41), 1);
+	CHECK_EQ(fallocate(tier, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+			   (off_t)numbers[1] * SEGMENT, SEGMENT),
+		 0);
+	CHECK(pread(tier, bytes, SEGMENT, (off_t)numbers[3] * SEGMENT) > 0);
+	CHECK_EQ(pwrite(tier, bytes, SEGMENT, (off_t)numbers[2] * SEGMENT),
+		 SEGMENT);
+}
+
+static void damage_records(int tier, const unsigned *numbers, unsigned nr)
+{
+	struct rng rng = { 7 };
+	char byte;
+
+	for (unsigned i = 0; i < 200; i++) {
+		off_t at = (off_t)numbers[rng_below(&rng, nr)] * SEGMENT +
+			   TMEM_SEGMENT_HEADER_BYTES +
+			   (off_t)rng_below(&rng, 60000);
+
+		CHECK_EQ(pread(tier, &byte, 1, at), 1);
+		byte = (char)(byte ^ 1 << rng_below(&rng, 8));
+		CHECK_EQ(pwrite(tier, &byte, 1, at), 1);
+	}
+}
+
 static void damage_costs_only_what_is_damaged(int plain)
 {
 	struct rig rig = make_rig(TMEM_TIER_KIND_FILE, plain, false);
 	unsigned numbers[NR_SEGMENTS], nr, lost;
 	uint64_t salts[NR_SEGMENTS];
-	struct rng rng = { 7 };
 
 	in_another(&rig, fill_first);
 	nr = list_segments(rig.tier, numbers, salts);
 	CHECK(nr > 4);
-	/* A head, a whole segment, one that is another, one that is older. */
-	CHECK_EQ(pwrite(rig.tier, "x", 1, (off_t)numbers[0] * SEGMENT + 41), 1);
-	CHECK_EQ(fallocate(rig.tier, 3, (off_t)numbers[1] * SEGMENT, SEGMENT),
-		 0);
-	{
-		static char bytes[SEGMENT];
-
-		CHECK(pread(rig.tier, bytes, SEGMENT,
-			    (off_t)numbers[3] * SEGMENT) > 0);
-		CHECK_EQ(pwrite(rig.tier, bytes, SEGMENT,
-				(off_t)numbers[2] * SEGMENT),
-			 SEGMENT);
-	}
+	damage_segments(rig.tier, numbers);
 	open_store(&rig);
 	lost = (unsigned)stats().recover_lost;
 	CHECK(lost > 3 && lost < known->tier_pages);
 	CHECK_EQ(get_all(), lost);
 	close_store();
-	/* Bytes within records are told when they are loaded. */
-	for (unsigned i = 0; i < 200; i++) {
-		char byte;
-		off_t at =
-			(off_t)numbers[3 + rng_below(&rng, nr - 3)] * SEGMENT +
-			128 + (off_t)rng_below(&rng, 60000);
-
-		CHECK_EQ(pread(rig.tier, &byte, 1, at), 1);
-		byte ^= 1 << rng_below(&rng, 8);
-		CHECK_EQ(pwrite(rig.tier, &byte, 1, at), 1);
-	}
+	/* This is told when they are loaded. */
+	damage_records(rig.tier, numbers + 3, nr - 3);
 	open_store(&rig);
 	CHECK_EQ(stats().recover_lost, lost);
 	CHECK(get_all() > lost);
-	/* What is lost can be replaced and dropped, and the rest goes on. */
+	/* What is lost can be dropped, and the rest goes on. */
 	for (unsigned key = 0; key < known->nr_pages; key++)
 		if (get(key) == -EIO)
 			drop(key);
@@ -673,8 +684,8 @@ static void with_a_lower_limit_old_segments_are_read(void)
 	const struct tmem_tier_setup setup = { .fd = rig.tier,
 					       .max_bytes = rig.max_bytes,
 					       .key_fd = &rig.key };
-	struct tmem_store_options o = { .limit_bytes = 8 << 20,
-					.max_limit_bytes = 8 << 20,
+	struct tmem_store_options o = { .limit_bytes = HIGH_LIMIT,
+					.max_limit_bytes = HIGH_LIMIT,
 					.arena_fd = &rig.image,
 					.tiers = &setup,
 					.nr_tiers = 1 };
@@ -687,7 +698,7 @@ static void with_a_lower_limit_old_segments_are_read(void)
 	while (stats().tier_segments < NR_SEGMENTS * 3 / 4) {
 		CHECK_EQ(put(known->nr_pages, 3), 0);
 		known->nr_pages++;
-		if (tmem_store_held_bytes(store) > (8 << 20) / 16 * 15)
+		if (tmem_store_held_bytes(store) > HIGH_LIMIT / 16 * 15)
 			maintain();
 	}
 	close_store();
