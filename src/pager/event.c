@@ -184,6 +184,27 @@ static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)
 	atomic_store(&d->nr, nr + 1);
 }
 
+/*
+ * How many of the `nr` pages that an event says were moved are at `to`.  For
+ * an mremap() to a fixed place that also shrinks, Linux 6.12 reports the old
+ * length (6.18 the new one): what is mapped after the new place would be
+ * taken for moved, and forgotten.  The caller of mremap() still waits, so
+ * the mapping is as it left it.
+ */
+static uint64_t moved_pages(const struct tmem_pager *pager, uint64_t to,
+			    uint64_t nr)
+{
+	struct procmap_query q = { .size = sizeof(q),
+				   .query_addr = to * TMEM_PAGE_SIZE };
+	uint64_t there;
+
+	if (pager->maps_fd < 0 ||
+	    tmem_sys(SYS_ioctl, pager->maps_fd, PROCMAP_QUERY, &q) < 0)
+		return nr;
+	there = tmem_vpn(q.vma_end) - to;
+	return there < nr ? there : nr;
+}
+
 static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 	TMEM_REQUIRES(&pager->lock)
 {
@@ -201,6 +222,7 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 		n.from = tmem_vpn(msg->arg.remap.from);
 		n.to = tmem_vpn(msg->arg.remap.to);
 		n.nr = tmem_vpn(msg->arg.remap.len + TMEM_PAGE_SIZE - 1);
+		n.nr = moved_pages(pager, n.to, n.nr);
 		note_locked(pager, &n);
 		break;
 	case UFFD_EVENT_REMOVE:

@@ -6,6 +6,7 @@
  *   grow      again and again, in place or moved
  *   move      MREMAP_FIXED to and fro, over other mappings too
  *   shrink    and grow again: the tail is zeros
+ *   shorten   MREMAP_FIXED and shrink in one: what follows the new place stays
  *   dontunmap MREMAP_DONTUNMAP leaves an empty mapping behind
  *   pieces    swaps pieces of a region through a third place
  *   random    any of it, with pressure in between
@@ -130,6 +131,33 @@ static void shrink(void)
 	}
 	tt_region_verify(&region);
 	tt_region_unmap(&region);
+}
+
+static void shorten(void)
+{
+	struct tt_region neighbour;
+	size_t n = tt_pages(25), kept;
+
+	tt_pressure_init(60);
+	for (unsigned i = 0; i < 4; i++) {
+		tt_region_map(&region, n, 1);
+		kept = n / (i + 2);
+		tt_region_fill(&region);
+		tt_region_map(&neighbour, n, 60 + i);
+		tt_region_fill(&neighbour);
+		tt_pressure();
+		/* The neighbour's front gives way, the rest is next to it. */
+		resize(kept, MREMAP_MAYMOVE | MREMAP_FIXED, neighbour.base);
+		for (size_t nr = kept; nr < n; nr++)
+			tt_check(neighbour.base + nr * TT_PAGE, neighbour.id,
+				 nr, 1);
+		tt_region_verify(&region);
+		TT_SYS(munmap(neighbour.base + kept * TT_PAGE,
+			      (n - kept) * TT_PAGE));
+		TT_SYS(munmap(neighbour.version,
+			      n * sizeof(*neighbour.version)));
+		tt_region_unmap(&region);
+	}
 }
 
 static void dontunmap(void)
@@ -272,6 +300,7 @@ int main(int argc, char **argv)
 	static const struct tt_case cases[] = { { "grow", grow },
 						{ "move", move },
 						{ "shrink", shrink },
+						{ "shorten", shorten },
 						{ "dontunmap", dontunmap },
 						{ "pieces", pieces },
 						{ "random", random_mix },

@@ -91,7 +91,7 @@ def rows():
     add("fork", "atfork", limit="48M")
     add("fork", "vfork")
     check("mremap", "random", mib=64, limit="32M")
-    add("mremap", "grow move shrink dontunmap pieces realloc")
+    add("mremap", "grow move shrink shorten dontunmap pieces realloc")
     check("unmap", "partial", mib=64, limit="32M")
     add("unmap", "whole over churn holes")
     check("madvise", "dontneed", mib=64, limit="32M")
