@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compact_bench [--pages N] [--rounds N] [--realtime] [--json]
+ * compact_bench [--pages N] [--rounds N] [--duplicates PERCENT] [--realtime]
+ *               [--json]
  *
  * What loads notice of compaction.  A store is filled with N pages (1 M), of
  * which 70 %, drawn at random, are invalidated; one thread loads random ones
@@ -9,7 +10,9 @@
  * do: so both states are measured over the same time, and a busy machine
  * disturbs both alike.  With --realtime (root) both threads have real-time
  * priority, so that it hardly disturbs them.  Each round stores what is
- * missing and thins it out anew.
+ * missing and thins it out anew.  With --duplicates that part of the pages,
+ * spread over all, equals another, drawn from all that came before; else all
+ * differ.  What the rest needs is what another store takes that gets it alone.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -48,6 +51,7 @@ static const char *const state_names[] = { "idle", "compacting" };
 struct options {
 	uint32_t pages;
 	unsigned rounds;
+	unsigned duplicates;
 	bool realtime;
 	bool json;
 };
@@ -57,7 +61,8 @@ static struct tmem_store *store;
 static struct tmem_backend backend;
 static tmem_pool_id pool;
 static bool *there;
-static uint32_t *kept; /* keys */
+static uint32_t *content; /* of a key */
+static uint32_t *kept;	  /* keys */
 static uint32_t nr_kept;
 static _Atomic unsigned state;
 static _Atomic bool done;
@@ -123,21 +128,31 @@ static double percentile(const uint64_t *counts, double part)
 	return ns_of(b);
 }
 
-static void fill(uint64_t *rng, uint32_t nr_pages)
+static void put(uint32_t key)
 {
 	char page[PAGE];
+	struct tmem_io io = io_of(key, page);
+	uint64_t hash = content[key] * 0x9e3779b97f4a7c15ull;
+
+	memcpy(page, kinds[(hash >> 32) % KINDS], PAGE);
+	memcpy(page + 40, &content[key], sizeof(content[key]));
+	backend.ops->store(backend.self, pool, &io, 1);
+	if (io.result != 0)
+		bench_die("store");
+}
+
+static void fill(uint64_t *rng, const struct options *o)
+{
+	static uint32_t next_content;
 	uint32_t key;
 
-	for (key = 0; key < nr_pages; key++) {
-		struct tmem_io io = io_of(key, page);
-
+	for (key = 0; key < o->pages; key++) {
 		if (there[key])
 			continue;
-		memcpy(page, kinds[next(rng) % KINDS], PAGE);
-		memcpy(page + 40, &key, sizeof(key));
-		backend.ops->store(backend.self, pool, &io, 1);
-		if (io.result != 0)
-			bench_die("store");
+		content[key] = ++next_content;
+		if (key && next(rng) % 100 < o->duplicates)
+			content[key] = content[next(rng) % key];
+		put(key);
 		there[key] = true;
 	}
 }
@@ -174,7 +189,7 @@ static void *load_all_the_time(void *arg)
 		backend.ops->load(backend.self, pool, &io, 1);
 		took = now_ns() - before;
 		if (io.result != 0 ||
-		    memcmp(page + 40, &key, sizeof(key)) != 0) {
+		    memcmp(page + 40, &content[key], sizeof(key)) != 0) {
 			fprintf(stderr, "compact_bench: page %u\n", key);
 			exit(1);
 		}
@@ -220,6 +235,30 @@ static double compact(void)
 	return took;
 }
 
+static void open_store(void)
+{
+	struct tmem_store_options options = { .limit_bytes = 16ull << 30 };
+
+	if (tmem_store_open(&options, &store) < 0)
+		bench_die("tmem_store_open");
+	backend = tmem_store_backend(store);
+	backend.ops->pool_create(backend.self, NULL, &pool);
+}
+
+/* Of a store that has never had any other pages. */
+static uint64_t needed_mib(void)
+{
+	uint64_t held;
+	uint32_t i;
+
+	open_store();
+	for (i = 0; i < nr_kept; i++)
+		put(kept[i]);
+	held = tmem_store_held_bytes(store) >> 20;
+	tmem_store_close(store);
+	return held;
+}
+
 static void print(const struct options *o, double seconds,
 		  const uint64_t *held_mib)
 {
@@ -230,7 +269,12 @@ static void print(const struct options *o, double seconds,
 	unsigned s, i;
 
 	if (o->json)
-		printf("{\"bench\": \"compact\", \"pages\": %u", o->pages);
+		printf("{\"bench\": \"compact\", \"pages\": %u, "
+		       "\"duplicates\": %u, \"before_ratio\": %.3f, "
+		       "\"after_ratio\": %.3f",
+		       o->pages, o->duplicates,
+		       (double)held_mib[0] / (double)held_mib[2],
+		       (double)held_mib[1] / (double)held_mib[2]);
 	for (s = IDLE; s <= COMPACTING; s++) {
 		if (!o->json)
 			printf("%-10s", state_names[s]);
@@ -246,8 +290,11 @@ static void print(const struct options *o, double seconds,
 		       seconds / o->rounds);
 	else
 		printf("p99 %.2f x; %.2f s of compaction a round, %lu MiB held "
-		       "before and %lu after\n",
-		       ratio, seconds / o->rounds, held_mib[0], held_mib[1]);
+		       "before and %lu after: %.2f and %.2f x of what the rest "
+		       "needs\n",
+		       ratio, seconds / o->rounds, held_mib[0], held_mib[1],
+		       (double)held_mib[0] / (double)held_mib[2],
+		       (double)held_mib[1] / (double)held_mib[2]);
 }
 
 static void parse(int argc, char **argv, struct options *o)
@@ -255,6 +302,7 @@ static void parse(int argc, char **argv, struct options *o)
 	const struct bench_option options[] = {
 		{ "--pages N", .number = &o->pages, .min = 1000 },
 		{ "--rounds N", .number = &o->rounds, .min = 1 },
+		{ "--duplicates PERCENT", .number = &o->duplicates, .max = 99 },
 		{ "--realtime", .flag = &o->realtime },
 		{ "--json", .flag = &o->json },
 	};
@@ -264,9 +312,8 @@ static void parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct tmem_store_options options = { .limit_bytes = 16ull << 30 };
 	struct options o = { .pages = 1000000, .rounds = 5 };
-	uint64_t rng = 987654321, held_mib[2] = { 0 };
+	uint64_t rng = 987654321, held_mib[3] = { 0 };
 	double seconds = 0;
 	unsigned r;
 
@@ -274,12 +321,10 @@ int main(int argc, char **argv)
 	bench_heap_pages(kinds[0], KINDS);
 	there = bench_map(o.pages * sizeof(*there));
 	kept = bench_map(o.pages * sizeof(*kept));
-	if (tmem_store_open(&options, &store) < 0)
-		bench_die("tmem_store_open");
-	backend = tmem_store_backend(store);
-	backend.ops->pool_create(backend.self, NULL, &pool);
+	content = bench_map(o.pages * sizeof(*content));
+	open_store();
 	for (r = 0; r < o.rounds; r++) {
-		fill(&rng, o.pages);
+		fill(&rng, &o);
 		thin_out(&rng, o.pages);
 		held_mib[0] = tmem_store_held_bytes(store) >> 20;
 		if (o.realtime)
@@ -289,7 +334,8 @@ int main(int argc, char **argv)
 			set_realtime(false);
 		held_mib[1] = tmem_store_held_bytes(store) >> 20;
 	}
-	print(&o, seconds, held_mib);
 	tmem_store_close(store);
+	held_mib[2] = needed_mib();
+	print(&o, seconds, held_mib);
 	return 0;
 }

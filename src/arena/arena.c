@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Spans, classes and slots; the model is in arena.h. */
-#include "arena.h"
+#include "arena_impl.h"
 
 #include <errno.h>
 
@@ -15,12 +15,6 @@ enum {
 static struct tmem_span *span_nr(const struct tmem_arena *arena, uint32_t nr)
 {
 	return tmem_records_get(&arena->spans, nr, sizeof(struct tmem_span));
-}
-
-static struct tmem_shares *shares_nr(const struct tmem_arena *arena,
-				     uint32_t nr)
-{
-	return tmem_records_get(&arena->shares, nr, sizeof(struct tmem_shares));
 }
 
 static bool is_frozen(const struct tmem_arena *arena,
@@ -385,6 +379,12 @@ static void free_locked(struct tmem_arena *arena, struct tmem_class *class,
 		set_idle(arena, class, nr, idle);
 }
 
+void tmem_arena_free_locked(struct tmem_arena *arena, struct tmem_class *class,
+			    uint32_t handle)
+{
+	free_locked(arena, class, handle);
+}
+
 static void trim_class(struct tmem_arena *arena, unsigned c)
 {
 	struct tmem_class *class = &arena->classes[c];
@@ -401,7 +401,7 @@ static uint64_t load(const _Atomic uint64_t *value)
 }
 
 /* Keeps the idle pages within bounds: class after class, in turn. */
-static void balance(struct tmem_arena *arena)
+void tmem_arena_balance(struct tmem_arena *arena)
 {
 	uint64_t max =
 		TMEM_IDLE_PAGES + load(&arena->nr_touched) / TMEM_IDLE_FRACTION;
@@ -416,11 +416,6 @@ static void balance(struct tmem_arena *arena)
 					   (TMEM_CLASSES - 1));
 }
 
-static struct tmem_class *class_of(struct tmem_arena *arena, uint32_t handle)
-{
-	return &arena->classes[tmem_arena_span(arena, handle)->class];
-}
-
 void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
 		     struct tmem_account *account)
 {
@@ -428,6 +423,7 @@ void tmem_arena_init(struct tmem_arena *arena, struct tmem_meta *meta,
 
 	arena->account = account;
 	arena->sparse_part = TMEM_SPARSE_PART;
+	arena->sparse_least = TMEM_SPARSE_LEAST;
 	arena->meta = meta;
 	tmem_pages_init(&arena->pages, account);
 	tmem_records_init(&arena->spans, meta, sizeof(struct tmem_span));
@@ -488,7 +484,8 @@ static void orphan_locked(struct tmem_arena *arena, uint32_t shares,
 {
 	struct tmem_slot *slot = tmem_arena_slot(arena, handle);
 
-	shares_nr(arena, shares)->orphans |= 1ull << handle % TMEM_SPAN_SLOTS;
+	tmem_arena_shares_nr(arena, shares)->orphans |=
+		1ull << handle % TMEM_SPAN_SLOTS;
 	if (tmem_arena_lasts(arena))
 		__atomic_fetch_or(&slot->form_generation, TMEM_SLOT_ORPHAN,
 				  __ATOMIC_RELEASE);
@@ -496,14 +493,14 @@ static void orphan_locked(struct tmem_arena *arena, uint32_t shares,
 
 static bool release(struct tmem_arena *arena, uint32_t handle)
 {
-	struct tmem_class *class = class_of(arena, handle);
+	struct tmem_class *class = tmem_arena_class_of(arena, handle);
 	uint32_t nr, i = handle % TMEM_SPAN_SLOTS;
 	bool shared;
 
 	tmem_lock_acquire(&class->lock);
 	nr = atomic_load_explicit(&tmem_arena_span(arena, handle)->shares,
 				  memory_order_relaxed);
-	shared = nr && shares_nr(arena, nr)->nr[i];
+	shared = nr && tmem_arena_shares_nr(arena, nr)->nr[i];
 	if (shared)
 		orphan_locked(arena, nr, handle);
 	else
@@ -516,7 +513,7 @@ bool tmem_arena_release(struct tmem_arena *arena, uint32_t handle)
 {
 	bool freed = release(arena, handle);
 
-	balance(arena);
+	tmem_arena_balance(arena);
 	return freed;
 }
 
@@ -525,60 +522,10 @@ void tmem_arena_release_moved(struct tmem_arena *arena, uint32_t handle)
 	release(arena, handle);
 }
 
-bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle)
-{
-	struct tmem_span *span = tmem_arena_span(arena, handle);
-	struct tmem_class *class = class_of(arena, handle);
-	struct tmem_shares *shares;
-	uint32_t nr;
-
-	tmem_lock_acquire(&class->lock);
-	nr = atomic_load_explicit(&span->shares, memory_order_relaxed);
-	if (!nr)
-		nr = tmem_records_alloc(&arena->shares);
-	if (nr) {
-		shares = shares_nr(arena, nr);
-		if (!shares->nr[handle % TMEM_SPAN_SLOTS]++)
-			shares->nr_shared++;
-		atomic_store_explicit(&span->shares, nr, memory_order_relaxed);
-	}
-	tmem_lock_release(&class->lock);
-	return nr != 0;
-}
-
-bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle)
-{
-	struct tmem_span *span = tmem_arena_span(arena, handle);
-	struct tmem_class *class = class_of(arena, handle);
-	uint32_t i = handle % TMEM_SPAN_SLOTS, nr;
-	struct tmem_shares *shares;
-	bool orphan = false;
-
-	tmem_lock_acquire(&class->lock);
-	nr = atomic_load_explicit(&span->shares, memory_order_relaxed);
-	TMEM_ASSERT(nr && shares_nr(arena, nr)->nr[i]);
-	shares = shares_nr(arena, nr);
-	if (!--shares->nr[i]) {
-		orphan = shares->orphans >> i & 1;
-		shares->orphans &= ~(1ull << i);
-		if (!--shares->nr_shared) {
-			/* Who rewrites the slot comes after who read it. */
-			atomic_store_explicit(&span->shares, 0,
-					      memory_order_release);
-			tmem_records_free(&arena->shares, nr);
-		}
-	}
-	if (orphan)
-		free_locked(arena, class, handle);
-	tmem_lock_release(&class->lock);
-	balance(arena);
-	return orphan;
-}
-
 bool tmem_arena_age(struct tmem_arena *arena, uint32_t handle)
 {
 	struct tmem_span *span = tmem_arena_span(arena, handle);
-	struct tmem_class *class = class_of(arena, handle);
+	struct tmem_class *class = tmem_arena_class_of(arena, handle);
 	uint32_t nr;
 
 	if (atomic_load_explicit(&span->ages, memory_order_acquire))
@@ -605,7 +552,7 @@ bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 
 /* Of the spans that have had ready slots for longest, the emptiest. */
 static uint32_t sparsest_locked(struct tmem_arena *arena,
-				struct tmem_class *class)
+				struct tmem_class *class, bool shared_too)
 	TMEM_REQUIRES(&class->lock)
 {
 	uint32_t *head = &class->lists[0][TMEM_SPAN_READY];
@@ -620,10 +567,10 @@ static uint32_t sparsest_locked(struct tmem_arena *arena,
 		nr = span_nr(arena, nr)->prev;
 		span = span_nr(arena, nr);
 		free = __builtin_popcountll(span->free);
-		/* Who refers to a slot is not known: those have to stay. */
 		if (free > most &&
-		    !atomic_load_explicit(&span->shares,
-					  memory_order_relaxed)) {
+		    (shared_too ||
+		     !atomic_load_explicit(&span->shares,
+					   memory_order_relaxed))) {
 			most = free;
 			best = nr;
 		}
@@ -635,7 +582,19 @@ static uint32_t sparsest_locked(struct tmem_arena *arena,
 	return best;
 }
 
-uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c)
+/* Ready slots beyond the part that a class may have; 0: it is not sparse. */
+static uint64_t excess_locked(const struct tmem_arena *arena,
+			      const struct tmem_class *class)
+{
+	uint64_t part = class->nr_used / arena->sparse_part;
+
+	if (arena->frozen_before || class->nr_ready <= arena->sparse_least ||
+	    class->nr_ready <= part)
+		return 0;
+	return class->nr_ready - part;
+}
+
+uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c, bool shared_too)
 {
 	struct tmem_class *class = &arena->classes[c];
 	struct tmem_span *span;
@@ -643,9 +602,8 @@ uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c)
 	uint64_t used, ready;
 
 	tmem_lock_acquire(&class->lock);
-	if (!arena->frozen_before && class->nr_ready > TMEM_SPARSE_LEAST &&
-	    class->nr_ready > class->nr_used / arena->sparse_part)
-		nr = sparsest_locked(arena, class);
+	if (excess_locked(arena, class))
+		nr = sparsest_locked(arena, class, shared_too);
 	if (nr) {
 		span = span_nr(arena, nr);
 		used = (uint64_t)__builtin_popcountll(tmem_span_all(c) &
@@ -657,10 +615,26 @@ uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c)
 			list_remove(arena, &class->lists[0][span->list], nr);
 			class->nr_ready -= ready;
 			span->list = TMEM_SPAN_LEAVING;
+			span->moved = 0;
 		}
 	}
 	tmem_lock_release(&class->lock);
 	return nr;
+}
+
+uint64_t tmem_arena_excess_bytes(struct tmem_arena *arena)
+{
+	uint64_t bytes = 0;
+	unsigned c;
+
+	for (c = 1; c < TMEM_CLASSES; c++) {
+		struct tmem_class *class = &arena->classes[c];
+
+		tmem_lock_acquire(&class->lock);
+		bytes += excess_locked(arena, class) * c * TMEM_SLOT_GRAIN;
+		tmem_lock_release(&class->lock);
+	}
+	return bytes;
 }
 
 uint32_t tmem_arena_find(struct tmem_arena *arena, uint32_t handle)
@@ -671,7 +645,7 @@ uint32_t tmem_arena_find(struct tmem_arena *arena, uint32_t handle)
 bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle)
 {
 	const struct tmem_span *span = tmem_arena_span(arena, handle);
-	struct tmem_class *class = class_of(arena, handle);
+	struct tmem_class *class = tmem_arena_class_of(arena, handle);
 	unsigned i = handle % TMEM_SPAN_SLOTS;
 	uint32_t shares;
 	bool movable;
@@ -680,7 +654,7 @@ bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle)
 	shares = atomic_load_explicit(&span->shares, memory_order_relaxed);
 	/* The largest class has a slot less, which is neither free nor used. */
 	movable = i < tmem_span_slots(span->class) && !(span->free >> i & 1) &&
-		  !(shares && shares_nr(arena, shares)->nr[i]);
+		  !(shares && tmem_arena_shares_nr(arena, shares)->nr[i]);
 	tmem_lock_release(&class->lock);
 	return movable;
 }
@@ -701,35 +675,43 @@ static uint64_t take_idle(struct tmem_arena *arena, uint32_t nr)
 	return idle;
 }
 
-/* These pages have been discarded; the span goes, or is listed again. */
-static void settle_one(struct tmem_arena *arena, uint32_t nr, uint64_t pages)
+/*
+ * These pages have been discarded.  The span goes, or is listed again, but
+ * for one whose slots have moved and may be asked for yet: then true.
+ */
+static bool settle_one(struct tmem_arena *arena, uint32_t nr, uint64_t pages)
 {
 	struct tmem_span *span = span_nr(arena, nr);
 	struct tmem_class *class = &arena->classes[span->class];
+	bool stays;
 
 	tmem_lock_acquire(&class->lock);
 	span->touched &= ~pages;
 	set_ready(class, span,
 		  span->ready & ~tmem_slots_on_pages(span->class, pages));
 	give_pages(arena, (uint64_t)__builtin_popcountll(pages));
-	span->list = TMEM_SPAN_NONE;
-	class->nr_ready += (uint64_t)__builtin_popcountll(span->ready);
-	relist(arena, class, nr);
-	if (!span->touched)
-		destroy_span(arena, nr);
+	stays = span->moved != 0;
+	if (!stays) {
+		span->list = TMEM_SPAN_NONE;
+		class->nr_ready += (uint64_t)__builtin_popcountll(span->ready);
+		relist(arena, class, nr);
+		if (!span->touched)
+			destroy_span(arena, nr);
+	}
 	tmem_lock_release(&class->lock);
+	return stays;
 }
 
 /*
  * While no lock is held other slots of these spans may be freed, which touches
  * other pages; no slot is handed out, so nobody writes to the pages taken.
  */
-void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
-		       unsigned nr)
+unsigned tmem_arena_settle(struct tmem_arena *arena, uint32_t *spans,
+			   unsigned nr)
 {
 	uint64_t pages[TMEM_LEAVING_MAX];
 	struct iovec ranges[TMEM_MAP_RANGES];
-	unsigned i, nr_ranges = 0;
+	unsigned i, nr_ranges = 0, nr_left = 0;
 
 	TMEM_ASSERT(nr <= TMEM_LEAVING_MAX);
 	for (i = 0; i < nr; i++) {
@@ -744,7 +726,9 @@ void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
 	if (nr_ranges)
 		tmem_pages_discard(&arena->pages, ranges, nr_ranges);
 	for (i = 0; i < nr; i++)
-		settle_one(arena, spans[i], pages[i]);
+		if (settle_one(arena, spans[i], pages[i]))
+			spans[nr_left++] = spans[i];
+	return nr_left;
 }
 
 /* All listed spans become frozen, or not. */
@@ -785,7 +769,7 @@ void tmem_arena_drop_span(struct tmem_arena *arena, uint32_t nr)
 
 int tmem_arena_keep(struct tmem_arena *arena, uint32_t handle)
 {
-	struct tmem_class *class = class_of(arena, handle);
+	struct tmem_class *class = tmem_arena_class_of(arena, handle);
 	bool taken;
 
 	tmem_lock_acquire(&class->lock);

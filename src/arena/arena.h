@@ -35,7 +35,8 @@
  * COMPACTION.  A sparse span is taken off its lists (*leaving*), its slots are
  * moved by who knows what refers to them (core/compact.c), and it goes, or is
  * listed again with what could not be moved.  Slots move only into ready ones,
- * so that it never needs memory.
+ * so that it never needs memory.  A shared slot that has moved stays until its
+ * references have followed, and until then its span is leaving (sharing.c).
  *
  * RESTARTABLE.  With an image (image.h) slots outlive the process: a slot that
  * is freed is cleared, an orphan is marked as such, none is rewritten in place,
@@ -51,8 +52,11 @@
  *       of class and arena count the pages.
  *   S5  nr_touched is the number of touched pages of all spans; the data
  *       pages in use are those of the spans, plus chunk headers.
- *   S6  A span without touched pages does not exist (but within an alloc).
+ *   S6  A span without touched pages does not exist (but within an alloc, or
+ *       while it is leaving).
  *   S7  A share record has a count; orphans are slots in use with one.
+ *   S8  What a slot has moved to is in use, shared, and of the same class; the
+ *       slot itself is free or an orphan.
  */
 #ifndef TMEM_ARENA_ARENA_H
 #define TMEM_ARENA_ARENA_H
@@ -93,8 +97,14 @@ struct tmem_span {
 	uint64_t touched; /* pages */
 	uint64_t idle;	  /* pages */
 	char *base;
-	uint32_t next; /* ready or open list; circular */
-	uint32_t prev;
+	union {
+		struct {
+			uint32_t next; /* ready or open list; circular */
+			uint32_t prev;
+		};
+		uint64_t moved; /* of a leaving one: slots whose links say
+				   where they went */
+	};
 	uint32_t idle_next; /* 0: last */
 	uint32_t idle_prev;
 	uint32_t epoch;
@@ -145,7 +155,9 @@ struct tmem_arena {
 	bool recovering;	     /* free slots may hold something yet */
 	uint32_t epoch;
 	uint32_t frozen_before; /* spans of an earlier epoch are frozen */
-	uint32_t sparse_part;	/* TMEM_SPARSE_PART; who compacts */
+	/* TMEM_SPARSE_PART, _LEAST; who compacts, and tests. */
+	uint32_t sparse_part;
+	uint32_t sparse_least;
 	struct tmem_class classes[TMEM_CLASSES];
 };
 
@@ -196,10 +208,15 @@ void tmem_arena_adopt_span(struct tmem_arena *arena, uint32_t nr, unsigned c,
 			   char *base);
 void tmem_arena_drop_span(struct tmem_arena *arena, uint32_t nr);
 
-/* One more reference; false if there is no memory for the count. */
-bool tmem_arena_share(struct tmem_arena *arena, uint32_t handle);
+/*
+ * One more reference: to that slot, or to the one that it moved to.  Which;
+ * 0 if there is no memory for the count.
+ */
+uint32_t tmem_arena_share(struct tmem_arena *arena, uint32_t handle);
 /* True if that freed the slot: it was an orphan. */
 bool tmem_arena_unshare(struct tmem_arena *arena, uint32_t handle);
+/* The same, but never gives memory back to the kernel: see release_moved. */
+bool tmem_arena_unshare_moved(struct tmem_arena *arena, uint32_t handle);
 
 /* Gives the slot's span its record of ages; false: no memory. */
 bool tmem_arena_age(struct tmem_arena *arena, uint32_t handle);
@@ -210,16 +227,35 @@ bool tmem_arena_may_rewrite(const struct tmem_arena *arena, uint32_t handle,
 
 /*
  * For compaction.  leave: the number of a span of that class that is worth it,
- * now leaving, or 0.  find: a ready slot of the same class as a leaving
- * span's slot, or 0.  is_movable: it is in use and nobody refers to it.
- * settle: the spans go, or are listed again; all their memory goes back to the
- * kernel together.
+ * now leaving, or 0; `shared_too`: one with shared slots, if need be.  find: a
+ * ready slot of the same class as a leaving span's slot, or 0.  is_movable: it
+ * is in use and nobody refers to it.  settle: the spans go, or are listed
+ * again, and all their memory goes back to the kernel together; but of those
+ * with slots that have moved (below) only what is idle, and they go on
+ * leaving: these come first in `spans` then, and their number is returned.
+ * excess_bytes: slots that compaction would be worth for.
  */
-uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c);
+uint32_t tmem_arena_leave(struct tmem_arena *arena, unsigned c,
+			  bool shared_too);
 uint32_t tmem_arena_find(struct tmem_arena *arena, uint32_t handle);
 bool tmem_arena_is_movable(struct tmem_arena *arena, uint32_t handle);
-void tmem_arena_settle(struct tmem_arena *arena, const uint32_t *spans,
-		       unsigned nr);
+unsigned tmem_arena_settle(struct tmem_arena *arena, uint32_t *spans,
+			   unsigned nr);
+uint64_t tmem_arena_excess_bytes(struct tmem_arena *arena);
+
+/*
+ * Of shared slots (sharing.c).  hold: one more reference to one that others
+ * refer to; false if nobody does.  set_moved: a leaving span's slot, now an
+ * orphan, has an equal one elsewhere, with a count for this.  has_moved: is
+ * that so?  forget_moved: that other one, no longer noted, or 0; `ret_freed`:
+ * the slot itself is free by now.
+ */
+bool tmem_arena_hold(struct tmem_arena *arena, uint32_t handle);
+bool tmem_arena_is_orphan(struct tmem_arena *arena, uint32_t handle);
+void tmem_arena_set_moved(struct tmem_arena *arena, uint32_t from, uint32_t to);
+bool tmem_arena_has_moved(struct tmem_arena *arena, uint32_t handle);
+uint32_t tmem_arena_forget_moved(struct tmem_arena *arena, uint32_t handle,
+				 bool *ret_freed);
 
 /* Gives all idle pages back to the kernel. */
 void tmem_arena_trim(struct tmem_arena *arena);

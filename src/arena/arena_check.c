@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Walks the arena's invariants S1-S7; their text is in arena.h. */
+/* Walks the arena's invariants S1-S8; their text is in arena.h. */
 #include "arena.h"
 
 #include "geometry.h"
@@ -40,7 +40,7 @@ static void check_bitmaps(const struct tmem_span *span)
 
 		TMEM_INVARIANT("S2", (span->idle >> p & 1) == (uint64_t)idle);
 	}
-	TMEM_INVARIANT("S6", span->touched);
+	TMEM_INVARIANT("S6", span->touched || span->list == TMEM_SPAN_LEAVING);
 }
 
 static void check_shares(struct walk *w, const struct tmem_span *span)
@@ -68,6 +68,38 @@ static void check_shares(struct walk *w, const struct tmem_span *span)
 	TMEM_INVARIANT("S7", nr_shared && nr_shared == shares->nr_shared);
 }
 
+static bool is_shared(const struct tmem_arena *arena, uint32_t handle,
+		      uint64_t *ret_orphans)
+{
+	uint32_t nr = atomic_load(&tmem_arena_span(arena, handle)->shares);
+	const struct tmem_shares *shares;
+
+	*ret_orphans = 0;
+	if (!nr)
+		return false;
+	shares = tmem_records_get(&arena->shares, nr,
+				  sizeof(struct tmem_shares));
+	*ret_orphans = shares->orphans;
+	return shares->nr[handle % TMEM_SPAN_SLOTS] != 0;
+}
+
+static void check_moved(const struct walk *w, uint32_t nr,
+			const struct tmem_span *span)
+{
+	uint64_t orphans, moved;
+
+	for (moved = span->moved; moved; moved &= moved - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(moved);
+		uint32_t to = span->links[i].next;
+
+		TMEM_INVARIANT("S8", is_shared(w->arena, to, &orphans));
+		TMEM_INVARIANT("S8", tmem_arena_span(w->arena, to)->class ==
+					     span->class);
+		is_shared(w->arena, nr * TMEM_SPAN_SLOTS + i, &orphans);
+		TMEM_INVARIANT("S8", (span->free | orphans) >> i & 1);
+	}
+}
+
 static void check_span(void *arg, uint32_t nr, void *record)
 {
 	struct walk *w = arg;
@@ -77,14 +109,19 @@ static void check_span(void *arg, uint32_t nr, void *record)
 	TMEM_INVARIANT("S1", nr && span->class && span->class < TMEM_CLASSES);
 	check_bitmaps(span);
 	check_shares(w, span);
-	if (span->ready)
-		want = TMEM_SPAN_READY;
-	else if (span->free)
-		want = TMEM_SPAN_OPEN;
-	TMEM_INVARIANT("S3", span->list == want);
+	if (span->list == TMEM_SPAN_LEAVING) {
+		check_moved(w, nr, span);
+	} else {
+		if (span->ready)
+			want = TMEM_SPAN_READY;
+		else if (span->free)
+			want = TMEM_SPAN_OPEN;
+		TMEM_INVARIANT("S3", span->list == want);
+		w->nr_ready[span->class] +=
+			(uint64_t)__builtin_popcountll(span->ready);
+	}
 	w->nr_lists += want != TMEM_SPAN_NONE;
 	w->nr_idle_lists += span->idle != 0;
-	w->nr_ready[span->class] += (uint64_t)__builtin_popcountll(span->ready);
 	w->nr_used[span->class] += (uint64_t)__builtin_popcountll(
 		tmem_span_all(span->class) & ~span->free);
 	w->slots += (uint64_t)__builtin_popcountll(tmem_span_all(span->class) &

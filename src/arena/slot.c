@@ -36,7 +36,7 @@ void tmem_slot_copy(struct tmem_slot *to, const struct tmem_slot *from)
 {
 	memcpy(to, from, offsetof(struct tmem_slot, form_generation));
 	memcpy(to->data, from->data, from->length);
-	__atomic_store_n(&to->form_generation, from->form_generation,
+	__atomic_store_n(&to->form_generation, tmem_slot_word(from),
 			 __ATOMIC_RELEASE);
 }
 

@@ -44,8 +44,8 @@
  *   C2  Each object record has an index entry, is on its shard's list, has at
  *       least one page, and its list holds nr_pages slots that name it.
  *   C3  Slots in use == index entries of slots + orphans + those of U1.
- *   C4  Reference slots + pinned ones (saving.h) == sum of share counts;
- *       what they name has data.
+ *   C4  Reference slots + pinned ones (saving.h, and where slots have moved)
+ *       == sum of share counts; what they name has data.
  *   C5  held_bytes == fixed + scratches + metadata + touched data pages +
  *       chunk headers + what the tiers have.
  *   C6  The gauges (pages by form, bytes, objects) are what a walk counts.
@@ -77,7 +77,10 @@ enum {
 	TMEM_MAX_SCRATCHES = 16,
 	TMEM_SCRATCH_PAGES = 6,
 	TMEM_MAX_UNZIPS = 4,
-	TMEM_MAX_DICTS = 128
+	TMEM_MAX_DICTS = 128,
+	TMEM_SWEEP_FEW = 2 * TMEM_LEAVING_MAX,
+	/* A sweep is for more than that part of all data pages. */
+	TMEM_SWEEP_WORTH = 32
 };
 
 /* Below this a store is not worth 64 index pages. */
@@ -150,6 +153,30 @@ struct tmem_work {
 	_Atomic uint64_t adopted;
 };
 
+enum tmem_sweep_stage {
+	TMEM_SWEEP_NONE = 0,
+	TMEM_SWEEP_GATHER, /* spans leave, their slots move */
+	TMEM_SWEEP_FOLLOW, /* references follow */
+	TMEM_SWEEP_FORGET, /* where slots have moved */
+	TMEM_SWEEP_SETTLE  /* spans go */
+};
+
+/* Spans with shared slots that are leaving: sweep.c.  Control lock. */
+struct tmem_sweep {
+	enum tmem_sweep_stage stage;
+	uint32_t nr;		       /* spans */
+	uint32_t at;		       /* of them */
+	uint32_t pos[TMEM_MAX_SHARDS]; /* where the walk is */
+	uint32_t nr_pages;	       /* of `spans` */
+	uint32_t *spans;
+	uint32_t few[TMEM_SWEEP_FEW]; /* if there is no memory for them */
+	uint64_t copied_bytes;
+	uint64_t may_copy_bytes;
+	uint64_t freed_bytes; /* of what was copied */
+	uint64_t left_bytes;  /* the excess that the last one could not help */
+	uint32_t worth_part;  /* TMEM_SWEEP_WORTH; tests */
+};
+
 struct tmem_pool {
 	_Atomic uint32_t id;	  /* 0: not live */
 	_Atomic uint32_t flags;	  /* enum tmem_pool_flags; fixed while live */
@@ -204,7 +231,8 @@ struct tmem_store {
 	_Atomic uint64_t nr_pinned; /* slots; saving.h */
 	struct tmem_saving *saving; /* the one going on; control lock */
 	uint64_t identity; /* random, drawn for the first snapshot; the same */
-	uint32_t compact_hand;	      /* the class; control lock */
+	uint32_t compact_hand; /* the class; control lock */
+	struct tmem_sweep sweep;
 	uint64_t cool_after_ns;	      /* 0: pages keep their form */
 	struct tmem_cool *cool;	      /* cool.c; who maintains */
 	struct tmem_tiering *tiering; /* tiering.h; NULL: no tier */

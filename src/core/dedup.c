@@ -131,8 +131,8 @@ static uint32_t pin(const struct tmem_client *client, uint32_t hint)
 	entry = tmem_index_find_name(&shard->index, want.name, has_name, &want);
 	if (entry)
 		handle = data_of(client, *entry);
-	if (handle && !tmem_arena_share(&store->arena, handle))
-		handle = 0;
+	if (handle)
+		handle = tmem_arena_share(&store->arena, handle);
 	tmem_lock_release(&shard->lock);
 	return handle;
 }

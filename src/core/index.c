@@ -570,7 +570,8 @@ static uint32_t pos_of(const struct tmem_index *index, uint32_t pos,
 }
 
 bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
-			   void (*fn)(void *arg, uint32_t ref), void *arg)
+			   unsigned parts, void (*fn)(void *arg, uint32_t ref),
+			   void *arg)
 {
 	const struct tmem_segment *segment;
 	const struct tmem_bucket *bucket;
@@ -582,7 +583,7 @@ bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
 	segment = index->dirs[dir_of(index, *pos)];
 	depth = depth_of(segment);
 	/* The window reaches beyond the bits that tell the parts. */
-	step = (1u << (TMEM_INDEX_TAG_BITS - depth)) / TMEM_SEGMENT_PARTS;
+	step = (1u << (TMEM_INDEX_TAG_BITS - depth)) / parts;
 	end = (*pos / step + 1) * step;
 	for (b = 0; b < TMEM_SEGMENT_BUCKETS; b++)
 		for (i = 0; i < TMEM_BUCKET_ENTRIES; i++) {

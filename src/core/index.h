@@ -50,6 +50,7 @@ enum {
 	TMEM_INDEX_TAG_BITS = 21,
 	TMEM_INDEX_MAX_DEPTH = 13,
 	TMEM_SEGMENT_PARTS = 8,
+	TMEM_SEGMENT_PARTS_MAX = 16,
 	TMEM_INDEX_HOME_BITS = 6,
 	TMEM_INDEX_NAME_BITS = 22,
 	TMEM_INDEX_INLINE_DEPTH = 2
@@ -128,12 +129,14 @@ bool tmem_index_visit(const struct tmem_index *index, uint32_t *pos,
 		      void (*fn)(void *arg, uint32_t ref), void *arg);
 
 /*
- * The same for an eighth of a segment or so, and only for entries that lie
- * there: no entry is met twice, and none that is there all the time is left
- * out, whatever splits and merges.
+ * The same for about one of so many parts (a power of two, at most
+ * TMEM_SEGMENT_PARTS_MAX) of a segment, and only for entries that lie there: no
+ * entry is met twice, and none that is there all the time is left out,
+ * whatever splits and merges.
  */
 bool tmem_index_visit_part(const struct tmem_index *index, uint32_t *pos,
-			   void (*fn)(void *arg, uint32_t ref), void *arg);
+			   unsigned parts, void (*fn)(void *arg, uint32_t ref),
+			   void *arg);
 
 /* False if there is no memory for it (or no room, under a hostile hash). */
 bool tmem_index_insert(struct tmem_index *index, struct tmem_meta *meta,

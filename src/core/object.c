@@ -378,6 +378,15 @@ void tmem_object_unshare(struct tmem_store *store, struct tmem_shard *shard,
 		uncount_bytes(store, shard, &data);
 }
 
+void tmem_object_unshare_moved(struct tmem_store *store,
+			       struct tmem_shard *shard, uint32_t handle)
+{
+	struct data data = data_of(store, handle);
+
+	if (tmem_arena_unshare_moved(&store->arena, handle))
+		uncount_bytes(store, shard, &data);
+}
+
 /* Gives a reference's target up. */
 void tmem_object_unrefer(struct tmem_store *store, struct tmem_shard *shard,
 			 const struct tmem_slot *reference)
@@ -463,6 +472,86 @@ bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 			 &handle) = new;
 	tmem_arena_release_moved(&store->arena, handle);
 	return true;
+}
+
+/* Its data is there twice from now on. */
+static void count_copy(struct tmem_store *store, struct tmem_shard *shard,
+		       uint32_t handle)
+{
+	const struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+
+	shard->stats.slot_bytes += tmem_arena_size_of(&store->arena, handle);
+	shard->stats.stored_bytes += slot->length;
+	if (tmem_slot_form(slot) == TMEM_FORM_TIER)
+		tmem_tiering_note(store, &shard->stats, slot->data);
+	tmem_dicts_count(store, tmem_dicts_of_slot(slot), 1);
+}
+
+bool tmem_object_relocate_shared(struct tmem_store *store,
+				 struct tmem_shard *shard, uint32_t handle)
+{
+	const struct tmem_slot *from = tmem_arena_slot(&store->arena, handle);
+	bool orphan = tmem_arena_is_orphan(&store->arena, handle);
+	uint32_t new;
+
+	/* An ephemeral page's slot is shared by pins only, for a moment. */
+	if (!orphan && is_ephemeral(store, from))
+		return false;
+	new = tmem_arena_find(&store->arena, handle);
+	if (!new)
+		return false;
+	if (!tmem_arena_share(&store->arena, new)) {
+		tmem_arena_release(&store->arena, new);
+		return false;
+	}
+	tmem_slot_copy(tmem_arena_slot(&store->arena, new), from);
+	count_copy(store, shard, new);
+	if (orphan) { /* and so is the copy */
+		tmem_arena_release_moved(&store->arena, new);
+	} else {
+		tmem_arena_list_replace(
+			&store->arena,
+			&tmem_object_nr(store, from->object)->head, handle,
+			new);
+		*tmem_index_find(&shard->index, tmem_slot_hash(store, from),
+				 is_ref, &handle) = new;
+		tmem_arena_release_moved(&store->arena, handle);
+	}
+	tmem_arena_set_moved(&store->arena, handle, new);
+	atomic_fetch_add_explicit(&store->nr_pinned, 1, memory_order_relaxed);
+	return true;
+}
+
+bool tmem_object_redirect(struct tmem_store *store, struct tmem_shard *shard,
+			  uint64_t hash, uint32_t handle)
+{
+	uint32_t *entry = tmem_index_find(&shard->index, hash, is_ref, &handle);
+	struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	struct tmem_object_form new = { TMEM_FORM_REF, sizeof(uint32_t), NULL };
+	uint32_t from, to;
+
+	/* What is damaged leads anywhere; the next load will say so. */
+	if (!entry || tmem_slot_form(slot) != TMEM_FORM_REF ||
+	    !tmem_arena_is_whole(&store->arena, handle))
+		return false;
+	memcpy(&from, slot->data, sizeof(from));
+	if (!tmem_arena_has_moved(&store->arena, from))
+		return false;
+	to = tmem_arena_share(&store->arena, from);
+	if (!to)
+		return false;
+	new.data = &to;
+	if (!tmem_store_lasts(store)) {
+		memcpy(slot->data, &to, sizeof(to));
+		tmem_slot_seal(slot);
+		tmem_object_unshare_moved(store, shard, from);
+		return true;
+	}
+	/* No slot is rewritten that may be read after a kill. */
+	if (tmem_object_change_form(store, shard, entry, &new))
+		return true;
+	tmem_object_unshare(store, shard, to);
+	return false;
 }
 
 /*

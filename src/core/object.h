@@ -61,6 +61,21 @@ void tmem_object_release(struct tmem_store *store, struct tmem_shard *shard,
 bool tmem_object_relocate(struct tmem_store *store, struct tmem_shard *shard,
 			  uint32_t handle) TMEM_REQUIRES(&shard->lock);
 
+/*
+ * The same for a slot that others refer to, who follow later: it becomes an
+ * orphan, and is noted as moved.  The caller holds it.
+ */
+bool tmem_object_relocate_shared(struct tmem_store *store,
+				 struct tmem_shard *shard, uint32_t handle)
+	TMEM_REQUIRES(&shard->lock);
+/*
+ * If the index still has that handle under that hash, and it is a reference to
+ * what has moved, it follows: then true.
+ */
+bool tmem_object_redirect(struct tmem_store *store, struct tmem_shard *shard,
+			  uint64_t hash, uint32_t handle)
+	TMEM_REQUIRES(&shard->lock);
+
 struct tmem_object_form {
 	unsigned form;
 	unsigned length;
@@ -99,6 +114,11 @@ bool tmem_object_adopt_page(struct tmem_store *store,
 /* Gives up one reference to a slot, whose bytes go with the last. */
 void tmem_object_unshare(struct tmem_store *store, struct tmem_shard *shard,
 			 uint32_t handle) TMEM_REQUIRES(&shard->lock);
+
+/* The same, but its memory stays, idle, until somebody gives it back. */
+void tmem_object_unshare_moved(struct tmem_store *store,
+			       struct tmem_shard *shard, uint32_t handle)
+	TMEM_REQUIRES(&shard->lock);
 
 /* Removes a page from index, list, gauges and arena. */
 void tmem_object_drop_page(struct tmem_store *store, struct tmem_shard *shard,

@@ -330,7 +330,8 @@ static bool clone_page(struct tmem_store *store, const struct tmem_key *key,
 		return new != 0;
 	}
 	tmem_cool_touch(tmem_arena_slot(&store->arena, target));
-	if (!tmem_arena_share(&store->arena, target))
+	target = tmem_arena_share(&store->arena, target);
+	if (!target)
 		return false;
 	new = tmem_object_add_page(store, key, sizeof(target));
 	if (new)

@@ -55,7 +55,8 @@ uint32_t tmem_saving_pin(struct tmem_store *store, struct tmem_shard *shard,
 		memcpy(&target, slot->data, sizeof(target));
 	/* Shared slots are read without a lock: no mark changes. */
 	tmem_cool_touch(tmem_arena_slot(&store->arena, target));
-	if (!tmem_arena_share(&store->arena, target))
+	target = tmem_arena_share(&store->arena, target);
+	if (!target)
 		return 0;
 	atomic_fetch_add_explicit(&store->nr_pinned, 1, memory_order_relaxed);
 	return target;

@@ -7,6 +7,7 @@
 #include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
+#include "compact.h"
 #include "dedup.h"
 #include "evict.h"
 #include "learn.h"
@@ -133,6 +134,7 @@ static void init(struct tmem_store *store, uint32_t nr_shards)
 
 	store->magic = STORE_MAGIC;
 	store->nr_shards = nr_shards;
+	store->sweep.worth_part = TMEM_SWEEP_WORTH;
 	tmem_lock_init(&store->control, TMEM_RANK_STORE);
 	tmem_meta_init(&store->meta, &store->account);
 	tmem_records_init(&store->objects, &store->meta,
@@ -244,6 +246,11 @@ static void close_store(struct tmem_store *store, bool clean)
 
 	tmem_tiering_fini(store);
 	store->magic = 0;
+	if (store->image) {
+		tmem_lock_acquire(&store->control);
+		tmem_sweep_fini(store);
+		tmem_lock_release(&store->control);
+	}
 	if (store->image)
 		image = *store->image;
 	tmem_unzip_fini(store);

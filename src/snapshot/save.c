@@ -361,8 +361,8 @@ static bool note_names(struct saver *s)
 			s->saving.nr_names = 0;
 			part->begin = part->end;
 		}
-		more = tmem_index_visit_part(&shard->index, &s->pos, note_name,
-					     s);
+		more = tmem_index_visit_part(&shard->index, &s->pos,
+					     TMEM_SEGMENT_PARTS, note_name, s);
 		part->end = more ? s->pos : 1u << TMEM_INDEX_TAG_BITS;
 		tmem_lock_release(&shard->lock);
 	}

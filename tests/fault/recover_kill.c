@@ -30,6 +30,7 @@
 #include <tmem/store.h>
 #include <tmem/tiers.h>
 
+#include "core/compact.h"
 #include "core/dicts.h"
 #include "core/tiering.h"
 #include "fstest.h"
@@ -516,6 +517,7 @@ static struct tmem_store *open_store(int fd)
 	CHECK_EQ(tmem_store_open(&options, &store), 0);
 	if (nr_tiers)
 		store->tiering->rest_step_ns = 0;
+	tmem_compact_eagerly(store);
 	tmem_store_check(store);
 	b = tmem_store_backend(store);
 	b.ops->stats(b.self, &s);

@@ -25,6 +25,7 @@
 #include "arena/image.h"
 #include "arena/map.h"
 #include "base/sys.h"
+#include "core/compact.h"
 #include "core/dicts.h"
 #include "core/tiering.h"
 #include "fstest.h"
@@ -94,6 +95,7 @@ static struct tmem_store *open_store(int fd, int tier)
 	struct tmem_store *store;
 
 	CHECK_EQ(tmem_store_open(&options, &store), 0);
+	tmem_compact_eagerly(store);
 	return store;
 }
 

@@ -10,6 +10,7 @@
 
 #include "arena/map.h"
 #include "base/seal.h"
+#include "core/compact.h"
 #include "core/near.h"
 #include "core/tiering.h"
 #include "fstest.h"
@@ -416,15 +417,18 @@ static int open_store(struct storemodel *m)
 	};
 	int r = tmem_store_open(&o, &m->store);
 
-	if (r == 0)
-		m->backend = tmem_store_backend(m->store);
-	return r;
+	if (r < 0)
+		return r;
+	m->backend = tmem_store_backend(m->store);
+	tmem_compact_eagerly(m->store);
+	return 0;
 }
 
 /* Everything is there again. */
 static void restart(struct storemodel *m)
 {
 	struct tmem_stats before, after;
+	bool copies = tmem_sweep_is_on(m->store); /* that may be unused */
 
 	m->backend.ops->stats(m->backend.self, &before);
 	tmem_store_close(m->store);
@@ -434,8 +438,10 @@ static void restart(struct storemodel *m)
 	CHECK_EQ(after.recovered, before.pages);
 	CHECK_EQ(after.pages, before.pages);
 	CHECK_EQ(after.ephemeral_pages, before.ephemeral_pages);
-	CHECK_EQ(after.slot_bytes, before.slot_bytes);
-	CHECK_EQ(after.stored_bytes, before.stored_bytes);
+	CHECK(after.slot_bytes == before.slot_bytes ||
+	      (copies && after.slot_bytes < before.slot_bytes));
+	CHECK(after.stored_bytes == before.stored_bytes ||
+	      (copies && after.stored_bytes < before.stored_bytes));
 	CHECK_EQ(after.lz4_dict_pages, before.lz4_dict_pages);
 	CHECK_EQ(after.zstd_dict_pages, before.zstd_dict_pages);
 	CHECK(after.dicts <= before.dicts); /* what nobody needed goes */
@@ -486,6 +492,15 @@ static void tier_step(struct storemodel *m)
 	testtier_set(m->o.tier, &mood);
 }
 
+/* Some steps of compaction, not all that there is to do. */
+static void maintain_step(struct storemodel *m)
+{
+	unsigned n;
+
+	for (n = 1 + draw(m, 16); n; n--)
+		tmem_store_maintain(m->store, 0);
+}
+
 void storemodel_step(struct storemodel *m)
 {
 	uint32_t what = draw(m, 1024);
@@ -507,6 +522,8 @@ void storemodel_step(struct storemodel *m)
 		invalidate_step(m, pool);
 	else if (what >= 500)
 		load_step(m, pool);
+	else if (what >= 492)
+		maintain_step(m);
 	else
 		store_step(m, pool);
 }

@@ -13,6 +13,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "core/compact.h"
 #include "snapbuf.h"
 
 enum {
@@ -311,6 +312,8 @@ int main(int argc, char **argv)
 	rng.state = seed_from(argc, argv, 2);
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	CHECK_EQ(tmem_store_open(&o, &other), 0);
+	tmem_compact_eagerly(store);
+	tmem_compact_eagerly(other);
 	a = tmem_store_backend(store);
 	b = tmem_store_backend(other);
 	for (unsigned long i = 1; i <= steps; i++) {

@@ -14,6 +14,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "core/compact.h"
 #include "snapbuf.h"
 
 enum {
@@ -199,6 +200,8 @@ int main(int argc, char **argv)
 	seed = seed_from(argc, argv, 2);
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	CHECK_EQ(tmem_store_open(&o, &other), 0);
+	tmem_compact_eagerly(store);
+	tmem_compact_eagerly(other);
 	backend = tmem_store_backend(store);
 	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pool), 0);
 	for (i = 0; i < WRITERS; i++)

@@ -22,6 +22,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "core/compact.h"
 #include "core/near.h"
 #include "core/tiering.h"
 #include "fstest.h"
@@ -301,7 +302,7 @@ static void control(struct rng *rng)
 		tmem_store_thaw(store);
 		break;
 	case 4:
-		tmem_store_maintain(store, 1000000);
+		tmem_store_maintain(store, rng_below(rng, 1000000));
 		tmem_store_check(store);
 		break;
 	default:
@@ -398,6 +399,7 @@ int main(int argc, char **argv)
 	rng.state = seed_from(argc, argv, 2);
 	tier_rng.state = ~rng.state;
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
+	tmem_compact_eagerly(store);
 	if (with_tier)
 		open_tier(&tier_rng);
 	backend = tmem_store_backend(store);

@@ -204,7 +204,8 @@ static void no_part_is_left_out_when_all_merges(void)
 	check(DEEP);
 	CHECK(table.depth >= 12);
 	while (pos < 1600)
-		CHECK(tmem_index_visit_part(&table, &pos, visit, nr));
+		CHECK(tmem_index_visit_part(&table, &pos, TMEM_SEGMENT_PARTS,
+					    visit, nr));
 	for (ref = 1; ref <= DEEP; ref++)
 		if (ref % 100) {
 			tmem_index_remove(&table, &meta, hashes[ref], ref);
@@ -212,7 +213,8 @@ static void no_part_is_left_out_when_all_merges(void)
 		}
 	check(DEEP / 100);
 	CHECK(table.depth <= 5);
-	while (tmem_index_visit_part(&table, &pos, visit, nr))
+	while (tmem_index_visit_part(&table, &pos, TMEM_SEGMENT_PARTS, visit,
+				     nr))
 		;
 	for (ref = 100; ref <= DEEP; ref += 100)
 		CHECK_EQ(nr[ref], 1);
