@@ -70,6 +70,9 @@ class Row:
 # (chain: over the limit, as --on-full grow has it; bomb: for a moment).
 SOAK = {"fork_many-readers-half", "fork_many-bomb", "fork_many-chain"}
 
+# Programs that need all CPUs, or more memory than two at a time should have.
+ALONE = {"fork_many", "sched", "memset"}
+
 
 def rows():
     """The table: suite `check` is a sample, `long` and `soak` the rest."""
@@ -555,7 +558,8 @@ def main():
     chosen = select(options)
     if options.list:
         for row in chosen:
-            print(row.suite, row.name)
+            print(row.suite, row.name,
+                  "alone" if row.program in ALONE else "beside")
         return 0
     if not chosen:
         print("no such row", file=sys.stderr)
