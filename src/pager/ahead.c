@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "install.h"
+#include "late.h"
 #include "load.h"
 
 enum {
@@ -201,8 +202,10 @@ static unsigned install_run_locked(struct tmem_pager *pager,
 				      tmem_load_page(me, first));
 	for (i = 0; (long)i < r; i++)
 		note_installed_locked(pager, &load[i]);
-	if (r > 0)
+	if (r > 0) {
+		tmem_late_quiet_locked(pager);
 		return i;
+	}
 	if (r == -EEXIST) { /* present, whoever brought it: P3 */
 		tmem_load_installed_locked(pager, load);
 		tmem_install_wake(pager->uffd, load->vpn, 1);

@@ -8,7 +8,9 @@
 #include "base/sys.h"
 #include "gate.h"
 #include "install.h"
+#include "late.h"
 #include "offsets.h"
+#include "procfs.h"
 #include "region.h"
 
 struct move_arg {
@@ -194,15 +196,29 @@ static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)
 static uint64_t moved_pages(const struct tmem_pager *pager, uint64_t to,
 			    uint64_t nr)
 {
-	struct procmap_query q = { .size = sizeof(q),
-				   .query_addr = to * TMEM_PAGE_SIZE };
+	uint64_t end = tmem_procfs_mapping_end(
+		pager->maps_fd, to * TMEM_PAGE_SIZE, (char *)pager->maps_buffer,
+		PAGER_MAPS_BUFFER);
 	uint64_t there;
 
-	if (pager->maps_fd < 0 ||
-	    tmem_sys(SYS_ioctl, pager->maps_fd, PROCMAP_QUERY, &q) < 0)
+	if (!end)
 		return nr;
-	there = tmem_vpn(q.vma_end) - to;
+	there = tmem_vpn(end) - to;
 	return there < nr ? there : nr;
+}
+
+static void unmapped_locked(struct tmem_pager *pager, uint64_t start,
+			    uint64_t end) TMEM_REQUIRES(&pager->lock)
+{
+	struct tmem_range gone[LATE_PARTS];
+	unsigned i, nr = tmem_late_unmapped_locked(pager, start, end, gone);
+
+	for (i = 0; i < nr; i++) {
+		struct tmem_note n = { NOTE_UNMAPPED, gone[i].start,
+				       gone[i].end, 0 };
+
+		note_locked(pager, &n);
+	}
 }
 
 static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
@@ -224,6 +240,7 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 		n.nr = tmem_vpn(msg->arg.remap.len + TMEM_PAGE_SIZE - 1);
 		n.nr = moved_pages(pager, n.to, n.nr);
 		note_locked(pager, &n);
+		tmem_late_moved_locked(pager, n.to, n.to + n.nr);
 		break;
 	case UFFD_EVENT_REMOVE:
 		PAGER_COUNT(pager, events_remove, 1);
@@ -231,8 +248,7 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 		break;
 	case UFFD_EVENT_UNMAP:
 		PAGER_COUNT(pager, events_unmap, 1);
-		n.kind = NOTE_UNMAPPED;
-		note_locked(pager, &n);
+		unmapped_locked(pager, n.from, n.to);
 		if (!atomic_load(&pager->fork_mode))
 			tmem_region_refill_locked(pager, msg->arg.remove.start,
 						  msg->arg.remove.end);
@@ -248,7 +264,7 @@ int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 	long r;
 
 	if (atomic_load(&pager->fork_mode) &&
-	    atomic_load(&pager->deferred->nr) == EVENT_NOTES)
+	    atomic_load(&pager->deferred->nr) > EVENT_NOTES - LATE_PARTS)
 		return -EBUSY;
 	r = tmem_sys(SYS_read, pager->uffd, &msg, sizeof(msg));
 	if (r != (long)sizeof(msg))

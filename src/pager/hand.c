@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "late.h"
 #include "move.h"
 #include "offsets.h"
 
@@ -122,6 +123,8 @@ unsigned tmem_hand_move_locked(struct tmem_pager *pager, struct tmem_batch *b,
 	enum tmem_move_end end =
 		tmem_move_out(pager->uffd, from, (uintptr_t)to, nr, &moved);
 
+	if (moved)
+		tmem_late_quiet_locked(pager);
 	note_moved(pager, b, handle, moved);
 	switch (end) {
 	case MOVE_ALL:

@@ -61,6 +61,8 @@ enum {
 	PAGER_LOADS = 16,
 	PAGER_MAX_LEFT_OUT = 64,
 	PAGER_MAX_FETCH = 64,
+	PAGER_MAX_MOVED = 8,
+	PAGER_MAPS_BUFFER = 64 << 10,
 	PAGER_STACK_BYTES = 64 << 10,
 	PAGER_FRONTSWAP_TYPE = 0
 };
@@ -211,20 +213,22 @@ struct tmem_pager {
 	uint64_t shmem_pages;
 	int64_t unknown_at_scan;
 	uint64_t zeros_found; /* by the last scan; zeros.h */
-	bool zeros_new;	      /* and not told yet */
 	int64_t zeros_base;   /* zeros.h: Z1 */
-	uint32_t zeros_leaf;  /* where the sweep goes on, */
-	uint64_t zeros_done;  /* and from which address there */
+	uint64_t zeros_done;  /* the sweep goes on at this address, */
+	uint32_t zeros_leaf;  /* in this leaf */
+	unsigned idle_ticks;  /* looks since the program last ran */
 	uint64_t scan_ns;     /* what the last scan took */
 	uint64_t scan_end_ns;
 	uint64_t full_until_ticks; /* no place was found: pause until then */
-	unsigned idle_ticks;	   /* looks since the program last ran */
 	int rt_priority; /* of the program's most urgent thread, or 0 */
 
 	struct tmem_range own[PAGER_MAX_OWN];
 	unsigned nr_own;
+	unsigned nr_moved;
+	struct tmem_range moved[PAGER_MAX_MOVED]; /* vpns: late.h */
 	struct tmem_range left_out[PAGER_MAX_LEFT_OUT];
 	unsigned nr_left_out;
+	bool zeros_new; /* zeros_found was not told yet */
 	bool small_too; /* small ranges add up: page them as well */
 	bool scans_off;
 	bool full_seen;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "base/uffd.h"
 
 enum {
 	DIRENTS = 2048
@@ -71,6 +72,121 @@ int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem)
 	p += *p == ' ';
 	*ret_file_shmem = tmem_procfs_decimal(&p);
 	return 0;
+}
+
+/* Calls see(arg, line) for each line of a file, until it returns true. */
+static void each_line(const char *path, char *buffer, size_t room,
+		      bool (*see)(void *arg, const char *line), void *arg)
+{
+	long fd = tmem_sys(SYS_open, path, O_RDONLY | O_CLOEXEC, 0);
+	long have = 0, n;
+	bool done = false;
+
+	while (fd >= 0 && !done &&
+	       (n = tmem_sys(SYS_read, fd, buffer + have,
+			     room - 1 - (size_t)have)) > 0) {
+		char *line = buffer, *nl;
+
+		have += n;
+		buffer[have] = 0;
+		for (; !done && (nl = strchr(line, '\n')); line = nl + 1) {
+			*nl = 0;
+			done = see(arg, line);
+		}
+		have = buffer + have - line;
+		memmove(buffer, line, (size_t)have);
+	}
+	if (fd >= 0)
+		tmem_sys_close((int)fd);
+}
+
+/* "start-end ..." at the start of a line. */
+static bool parse_range(const char *line, struct tmem_range *ret_range)
+{
+	const char *p = line;
+
+	ret_range->start = tmem_procfs_hex(&p);
+	if (p == line || *p != '-')
+		return false;
+	p++;
+	ret_range->end = tmem_procfs_hex(&p);
+	return true;
+}
+
+struct watched {
+	struct tmem_range asked;
+	struct tmem_range mapping; /* whose lines follow */
+	struct tmem_range *there;
+	unsigned nr;
+};
+
+static bool see_watched(void *arg, const char *line)
+{
+	struct watched *w = arg;
+	struct tmem_range r;
+
+	if (parse_range(line, &r)) {
+		w->mapping = r;
+		return r.start >= w->asked.end;
+	}
+	if (strncmp(line, "VmFlags:", 8) != 0 || !strstr(line, " um"))
+		return false;
+	r = w->mapping;
+	if (r.start < w->asked.start)
+		r.start = w->asked.start;
+	if (r.end > w->asked.end)
+		r.end = w->asked.end;
+	if (r.start < r.end)
+		w->there[w->nr++] = r;
+	return w->nr == PROCFS_WATCHED;
+}
+
+unsigned tmem_procfs_watched(uint64_t start, uint64_t end, char *buffer,
+			     size_t room,
+			     struct tmem_range ret_there[PROCFS_WATCHED])
+{
+	struct watched w = { .asked = { start, end }, .there = ret_there };
+
+	each_line("/proc/self/smaps", buffer, room, see_watched, &w);
+	return w.nr;
+}
+
+static bool see_mapping_of(void *arg, const char *line)
+{
+	struct tmem_range *asked = arg, r;
+
+	if (!parse_range(line, &r) || asked->start >= r.end)
+		return false;
+	asked->end = asked->start >= r.start ? r.end : 0;
+	return true;
+}
+
+uint64_t tmem_procfs_mapping_end(int maps_fd, uint64_t addr, char *buffer,
+				 size_t room)
+{
+	struct procmap_query q = { .size = sizeof(q), .query_addr = addr };
+	struct tmem_range r = { addr, 0 };
+
+	if (maps_fd >= 0)
+		return tmem_sys(SYS_ioctl, maps_fd, PROCMAP_QUERY, &q) < 0
+			       ? 0
+			       : q.vma_end;
+	each_line("/proc/self/maps", buffer, room, see_mapping_of, &r);
+	return r.end;
+}
+
+bool tmem_procfs_is_mapped(int maps_fd, uint64_t start, uint64_t end)
+{
+	struct procmap_query q = {
+		.size = sizeof(q),
+		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+		.query_addr = start,
+	};
+
+	if (maps_fd < 0)
+		return true;
+	return tmem_sys(SYS_ioctl, maps_fd, PROCMAP_QUERY, &q) == 0 &&
+	       q.vma_start < end;
 }
 
 static long read_file(const char *path, char *text, size_t room)

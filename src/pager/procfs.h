@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pager.h"
+
 /* Resident pages, and those of files and shmem among them.  0 or -errno. */
 int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem);
 /*
@@ -33,6 +35,22 @@ int tmem_procfs_pss_pages(uint64_t *ret_pages);
 int tmem_procfs_shmem_pages(uint64_t *ret_pages);
 /* A number after `key` in the /proc file `path`; -ENOENT if it is not there. */
 int tmem_procfs_value(const char *path, const char *key, uint64_t *ret_value);
+
+/*
+ * Which of this memory in [start, end) is registered with a userfaultfd for
+ * missing pages, in order; at most PROCFS_WATCHED.  Reads all of smaps: slow.
+ */
+enum {
+	PROCFS_WATCHED = 16
+};
+unsigned tmem_procfs_watched(uint64_t start, uint64_t end, char *buffer,
+			     size_t room,
+			     struct tmem_range ret_there[PROCFS_WATCHED]);
+/* Where the mapping ends that covers `addr`; 0: none does, or unknown. */
+uint64_t tmem_procfs_mapping_end(int maps_fd, uint64_t addr, char *buffer,
+				 size_t room);
+/* Is anything mapped there?  `maps_fd` may be -1: then it may be. */
+bool tmem_procfs_is_mapped(int maps_fd, uint64_t start, uint64_t end);
 
 /* Writes "prefix<nr>suffix" into out; NUL-terminated. */
 void tmem_procfs_path(char *out, const char *prefix, uint64_t nr,

@@ -11,12 +11,12 @@
 #include "base/uffd.h"
 #include "budget.h"
 #include "event.h"
+#include "late.h"
 #include "offsets.h"
 #include "pin.h"
 #include "procfs.h"
 
 enum {
-	MAPS_BUFFER = 64 << 10,
 	MAX_EXCLUDED = PAGER_MAX_LEFT_OUT + 2,
 	SMALL_BYTES = 64 << 10,
 	BSS_BYTES = 1 << 20,
@@ -50,7 +50,7 @@ struct scan {
 
 int tmem_region_init(struct tmem_pager *pager)
 {
-	pager->maps_buffer = tmem_pager_map(pager, MAPS_BUFFER + 4096);
+	pager->maps_buffer = tmem_pager_map(pager, PAGER_MAPS_BUFFER + 4096);
 	pager->excluded =
 		tmem_pager_map(pager, MAX_EXCLUDED * sizeof(*pager->excluded));
 	pager->regions = tmem_pager_map(
@@ -189,6 +189,7 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 {
 	drop_unmapped(pager, s, start);
 	s->adopted = end;
+	tmem_late_registered_locked(pager, start, end);
 	if (register_range(pager, start, end) < 0) {
 		if (s->adopt)
 			tmem_event_forget_locked(pager, tmem_vpn(start),
@@ -290,7 +291,7 @@ static int parse_maps(struct scan *s)
 		char *line = buffer, *nl;
 
 		n = tmem_sys(SYS_read, fd, buffer + have,
-			     (size_t)(MAPS_BUFFER - have));
+			     (size_t)(PAGER_MAPS_BUFFER - have));
 		if (n <= 0)
 			break;
 		have += n;
@@ -303,7 +304,7 @@ static int parse_maps(struct scan *s)
 		}
 		have = buffer + have - line;
 		memmove(buffer, line, (size_t)have);
-		if (have == MAPS_BUFFER)
+		if (have == PAGER_MAPS_BUFFER)
 			have = 0; /* a line longer than any path */
 	}
 	tmem_sys_close((int)fd);
@@ -336,7 +337,7 @@ void tmem_region_refill_locked(struct tmem_pager *pager, uint64_t start,
 			.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
 			.query_addr = at,
 			.vma_name_addr = (uintptr_t)pager->maps_buffer,
-			.vma_name_size = MAPS_BUFFER,
+			.vma_name_size = PAGER_MAPS_BUFFER,
 		};
 
 		if (tmem_sys(SYS_ioctl, pager->maps_fd, PROCMAP_QUERY, &q) < 0)

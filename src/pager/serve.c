@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "event.h"
 #include "install.h"
+#include "late.h"
 #include "load.h"
 #include "offsets.h"
 #include "procfs.h"
@@ -65,6 +66,7 @@ static enum answer answer_zero_locked(struct tmem_pager *pager,
 		PAGER_COUNT(pager, faults_raced, 1);
 		r = r == -EEXIST;
 	} else {
+		tmem_late_quiet_locked(pager);
 		PAGER_COUNT(pager, faults_zero, 1);
 		PAGER_COUNT(pager, zero_batch_pages, (uint64_t)r - 1);
 		me->zero_next = vpn + (uint64_t)r;
@@ -253,6 +255,8 @@ static enum answer finish_load_locked(struct tmem_pager *pager,
 	}
 	if (r < 0)
 		tmem_install_wake(pager->uffd, vpn, 1);
+	else
+		tmem_late_quiet_locked(pager);
 	tmem_load_installed_locked(pager, load);
 	return ANSWERED;
 }

@@ -158,6 +158,7 @@ def rows():
           suffix="-small")
     check("heap", "malloc", mib=48, limit="24M")
     add("heap", "brk calloc trim")
+    add("late", "moved")
     add("populate", "mmap write read touch", mib=96, limit="24M", swaps=True)
     add("populate", "sparse", mib=256, limit="24M")
     add("uffd", "missing protect")

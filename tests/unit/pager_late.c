@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An munmap that is told of after a later mremap to the same place: what was
+ * moved stays, all else is gone.  On real mappings, with a real userfaultfd.
+ */
+#include "pager/late.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "fstest.h"
+#include "pager/procfs.h"
+
+enum {
+	NR = 16, /* pages of the place */
+	USER_ONLY = 1
+};
+
+static struct tmem_pager pager;
+static int uffd;
+static char *place;
+static uint64_t first; /* its vpn */
+
+static void map(unsigned from, unsigned nr)
+{
+	char *p =
+		mmap(place + from * 4096ul, nr * 4096ul, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+}
+
+static void watch(unsigned from, unsigned nr)
+{
+	struct uffdio_register r = {
+		.range = { (uintptr_t)place + from * 4096ul, nr * 4096ul },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	CHECK_EQ(ioctl(uffd, UFFDIO_REGISTER, &r), 0);
+}
+
+/* The place again, and nothing remembered. */
+static void empty(void)
+{
+	CHECK_EQ(munmap(place, NR * 4096ul), 0);
+	pager.nr_moved = 0;
+}
+
+/* Pages of the place that are gone, as bits. */
+static unsigned gone(void) TMEM_UNANALYSED
+{
+	struct tmem_range r[LATE_PARTS];
+	unsigned i, nr, bits = 0;
+	uint64_t vpn, last = 0;
+
+	nr = tmem_late_unmapped_locked(&pager, first, first + NR, r);
+	CHECK(nr <= LATE_PARTS);
+	for (i = 0; i < nr; i++) {
+		CHECK(r[i].start >= last && r[i].start < r[i].end);
+		CHECK(r[i].start >= first && r[i].end <= first + NR);
+		last = r[i].end;
+		for (vpn = r[i].start; vpn < r[i].end; vpn++)
+			bits |= 1u << (vpn - first);
+	}
+	return bits;
+}
+
+static void moved(unsigned from, unsigned to) TMEM_UNANALYSED
+{
+	tmem_late_moved_locked(&pager, first + from, first + to);
+}
+
+static void one_move(void) TMEM_UNANALYSED
+{
+	CHECK_EQ(gone(), 0xffff); /* nothing was moved */
+	moved(4, 8);
+	CHECK_EQ(gone(), 0xffff); /* nor is it there */
+	map(4, 4);
+	CHECK_EQ(gone(), 0xffff); /* there is something else */
+	watch(4, 4);
+	CHECK_EQ(gone(), 0xff0f);
+	map(6, 2); /* half of it is */
+	CHECK_EQ(gone(), 0xffcf);
+	tmem_late_quiet_locked(&pager);
+	CHECK_EQ(gone(), 0xffff);
+	empty();
+}
+
+static void several(void) TMEM_UNANALYSED
+{
+	unsigned i;
+
+	map(0, NR);
+	watch(0, NR);
+	moved(0, 2);
+	moved(14, 16);
+	moved(5, 6);
+	CHECK_EQ(gone(), 0x3fdc);
+	tmem_late_registered_locked(&pager, (first + 20) * 4096,
+				    (first + 21) * 4096);
+	CHECK_EQ(gone(), 0x3fdc);
+	tmem_late_registered_locked(&pager, (first + 5) * 4096,
+				    (first + 7) * 4096);
+	CHECK_EQ(gone(), 0xffff);
+	for (i = 0; i < NR; i += 2) /* as many as there is room for */
+		moved(i, i + 1);
+	CHECK_EQ(gone(), 0xaaaa);
+	moved(9, 10); /* and one more */
+	CHECK_EQ(gone(), 0x80aa);
+	empty();
+}
+
+static uint64_t end_of(unsigned page)
+{
+	return tmem_procfs_mapping_end(
+		pager.maps_fd, (uintptr_t)place + page * 4096ul,
+		(char *)pager.maps_buffer, PAGER_MAPS_BUFFER);
+}
+
+static void mapping_ends(void)
+{
+	map(2, 3);
+	map(7, 1);
+	CHECK_EQ(end_of(1), 0);
+	CHECK_EQ(end_of(2), (uintptr_t)place + 5 * 4096ul);
+	CHECK_EQ(end_of(4), (uintptr_t)place + 5 * 4096ul);
+	CHECK_EQ(end_of(5), 0);
+	CHECK_EQ(end_of(7), (uintptr_t)place + 8 * 4096ul);
+	empty();
+}
+
+static void all(void)
+{
+	one_move();
+	several();
+	mapping_ends();
+}
+
+int main(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | USER_ONLY);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) < 0) {
+		puts("no userfaultfd here");
+		return 77;
+	}
+	pager.maps_buffer = malloc(PAGER_MAPS_BUFFER);
+	CHECK(pager.maps_buffer);
+	place = mmap(NULL, NR * 4096ul, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+		     -1, 0);
+	CHECK(place != MAP_FAILED);
+	first = (uintptr_t)place / 4096;
+	empty();
+	pager.maps_fd = -1; /* as on a kernel without PROCMAP_QUERY */
+	all();
+	pager.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	CHECK(pager.maps_fd >= 0);
+	all();
+	free(pager.maps_buffer);
+	return 0;
+}
