@@ -61,6 +61,16 @@ static int parse_choice(const char *option, const char *text,
 			     text, choices[0], choices[1], choices[2]);
 }
 
+static int parse_stall(const char *arg, struct tmem_run_options *o)
+{
+	if (tmem_stall_parse(arg, &o->stall_percent, &o->stall_seconds) == 0)
+		return 0;
+	return tmem_cli_fail(TMEM_EXIT_FAIL,
+			     "--max-stall %s: not PCT/SECONDS; write for "
+			     "example 60/30 (1 to 100, 1 to 3600)",
+			     arg);
+}
+
 static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 {
 	static const char *const full[] = { "grow", "pause", "term", NULL };
@@ -82,14 +92,7 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 		o->on_full = (enum tmem_on_full)choice;
 		break;
 	case OPTION_MAX_STALL:
-		if (tmem_stall_parse(arg, &o->stall_percent,
-				     &o->stall_seconds) < 0)
-			return tmem_cli_fail(
-				TMEM_EXIT_FAIL,
-				"--max-stall %s: not PCT/SECONDS; write for "
-				"example 60/30 (1 to 100, 1 to 3600)",
-				arg);
-		break;
+		return parse_stall(arg, o);
 	case OPTION_READ_AHEAD:
 		r = parse_choice("--read-ahead", arg, on_off, &choice);
 		o->no_read_ahead = choice;

@@ -37,7 +37,7 @@ static int init_group(struct tmem_pager *pager, struct tmem_frame_group *group)
 {
 	int prot = PROT_READ | PROT_WRITE;
 	size_t bytes = bytes_of(group);
-	uint8_t *p = tmem_pager_map(pager, bytes + 2 * TMEM_PAGE_SIZE);
+	uint8_t *p = tmem_pager_map(pager, bytes + 2ul * TMEM_PAGE_SIZE);
 
 	if (!p)
 		return -ENOMEM;
