@@ -49,9 +49,9 @@ check-asan: build-asan/build.ninja # AddressSanitizer and UBSan
 	@ninja -C build-asan -j $(JOBS)
 	@$(TEST) -C build-asan --no-rebuild --suite check --logbase asan
 
-check-tsan: build-tsan/build.ninja # ThreadSanitizer
+check-tsan: build-tsan/build.ninja # ThreadSanitizer, on what has threads
 	@ninja -C build-tsan -j $(JOBS)
-	@$(TEST) -C build-tsan --no-rebuild --suite check --logbase tsan
+	@$(TEST) -C build-tsan --no-rebuild --suite threads --logbase tsan
 
 check-clang: build-clang/build.ninja # clang -Wthread-safety -Werror
 	@ninja -C build-clang -j $(JOBS)

@@ -45,7 +45,7 @@ SYS_KCMP, KCMP_VM = 312, 1
 class Row:
     """One run of one program."""
 
-    def __init__(self, program, case="", mib=64, limit="32M", suite="long",
+    def __init__(self, program, case="", mib=48, limit="24M", suite="long",
                  **more):
         self.program, self.case, self.mib = program, case, mib
         self.limit, self.suite = limit, suite
@@ -90,8 +90,9 @@ def rows():
     add("threads", "first", mib=128, limit="32M")
     check("fork", "both", mib=64, limit="64M")
     # Parent and children write all of it: their sum is what must fit.
-    add("fork", "nested writers thread", limit="64M")
-    add("fork", "atfork", limit="48M")
+    add("fork", "nested thread", mib=64, limit="64M")
+    add("fork", "writers", limit="48M")
+    add("fork", "atfork", mib=64, limit="48M")
     add("fork", "vfork")
     check("mremap", "random", mib=64, limit="32M")
     add("mremap", "grow move shrink shorten dontunmap pieces realloc")
@@ -99,13 +100,13 @@ def rows():
     add("unmap", "whole over churn holes")
     check("madvise", "dontneed", mib=64, limit="32M")
     add("madvise", "free remove guard hints")
-    add("madvise", "wipefork", limit="64M")
-    add("madvise", "dontfork", limit="56M")
+    add("madvise", "wipefork", mib=64, limit="64M")
+    add("madvise", "dontfork", mib=64, limit="56M")
     check("rw", "file", mib=64, limit="32M")
     add("rw", "socket results strings splice")
     check("races", "neighbours", mib=64, limit="32M")
     add("races", "readers remap protect")
-    add("races", "forks", limit="64M")
+    add("races", "forks", mib=64, limit="64M")
     add("mprotect", "none readonly exec pieces cycle")
     check("uring", "registered", mib=64, limit="32M")
     add("uring", "plain vector late pipe sqpoll")
@@ -136,7 +137,7 @@ def rows():
     add("seccomp", "fork", budget=False)
     add("symbols", "")
     add("rlimit", "late as nofile nproc")
-    add("rlimit", "fsize", limit="32M", swaps=True)
+    add("rlimit", "fsize", mib=64, limit="32M", swaps=True)
     # Locked memory can't be evicted: it has to fit.
     add("mlock", "part onfault fork", mib=128, limit="88M")
     add("mlock", "all", mib=128, limit="88M")
@@ -172,7 +173,7 @@ def rows():
                           ("mremap", "random"), ("unmap", "partial"),
                           ("madvise", "dontneed"), ("races", "forks"),
                           ("uring", "registered"), ("rw", "file")):
-        add(program, case, limit="32M", swaps=True, suffix="-swap")
+        add(program, case, swaps=True, suffix="-swap")
     for row in table:
         if row.suite == "long" and row.name in SOAK:
             row.suite = "soak"
