@@ -103,6 +103,23 @@ static bool stuck(const struct tmem_pager *pager)
 }
 
 /*
+ * The program has crashed, and the kernel writes what is left of it: nothing is
+ * to move meanwhile (wire/anchor.h).  Asked for only while something would.
+ */
+static bool dumps_core(struct tmem_pager *pager)
+{
+	uint64_t dumping = 0;
+	char path[64];
+
+	tmem_procfs_path(path, "/proc/", (uint64_t)pager->program_pid,
+			 "/status");
+	tmem_procfs_value(path, "CoreDumping:", &dumping);
+	if (dumping)
+		atomic_store(&pager->dumping, 1);
+	return dumping;
+}
+
+/*
  * Evicts until the use is at the goal, at most `limit` pages; where all
  * frames wait for the swap file, so do we.  False: nothing could be.
  */
@@ -114,7 +131,8 @@ static bool evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 
 	while (tmem_budget_usage_pages(pager) > goal && done < limit &&
 	       busy < BUSY_MAX && !stuck(pager) &&
-	       !atomic_load(&pager->fork_mode)) {
+	       !atomic_load(&pager->fork_mode) &&
+	       !atomic_load(&pager->dumping)) {
 		n = tmem_evict_some(pager, me, FRAME_GROUP);
 		if (!n && !tmem_evict_wait(pager))
 			break;
@@ -164,7 +182,8 @@ void tmem_budget_reclaim(struct tmem_handler *me)
 	/* Faults first, then the rest; where nothing can go, the next tick. */
 	if (atomic_load(&pager->armed) && !atomic_load(&pager->fork_mode) &&
 	    !stuck(pager) && tmem_budget_usage_pages(pager) > grant &&
-	    evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX))
+	    evict_down(me, grant - reserve_pages(grant) / 2, RECLAIM_MAX) &&
+	    !dumps_core(pager))
 		tmem_sys(SYS_write, me->kick_fd, &one, sizeof(one));
 	else if (atomic_exchange(&me->urged, 0))
 		tmem_sys(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
@@ -380,6 +399,8 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 		    now - pager->scan_end_ns < 3 * pager->scan_ns)
 			return;
 	}
+	if (dumps_core(pager))
+		return;
 	tmem_region_scan(pager);
 	pager->scan_end_ns = tmem_sys_now_ns();
 	pager->scan_ns = pager->scan_end_ns - now;
@@ -406,7 +427,7 @@ static void watch_zeros(struct tmem_pager *pager, int64_t usage)
 	silent = tmem_zeros_silent(pager, unknown);
 	if (silent > SILENT_PAGES &&
 	    silent > room + reserve_pages(grant_pages(pager)) &&
-	    room < silent * pager->nr_handlers / 4)
+	    room < silent * pager->nr_handlers / 4 && !dumps_core(pager))
 		tmem_zeros_sweep(pager, unknown);
 }
 
@@ -464,7 +485,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	int64_t usage, grant;
 
 	/* However far it is now: others may take what is left meanwhile. */
-	if (nothing_new(pager))
+	if (atomic_load(&pager->dumping) || nothing_new(pager))
 		return TICK_IDLE_NS;
 	tmem_clock_adjust(pager);
 	read_usage(pager);
@@ -475,7 +496,8 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	tmem_evict_reap(pager, false);
 	grant = grant_pages(pager);
 	limit_store(pager, grant);
-	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager))
+	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager) &&
+	    !dumps_core(pager))
 		urge_handlers(pager);
 	if (pager->full_seen) {
 		pager->full_seen = false;

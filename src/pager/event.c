@@ -86,6 +86,7 @@ static void move_page(void *arg, uint32_t handle, uint32_t entry)
 	uint32_t new = tmem_table_make(table, vpn);
 	enum tmem_page_state state = tmem_entry_state(entry);
 	uint32_t value = tmem_entry_value(entry);
+	bool loose = tmem_table_is_loose(table, handle);
 
 	/* Without a place to note it the page would be lost: stop here. */
 	TMEM_ASSERT(new != TABLE_NO_HANDLE);
@@ -95,6 +96,8 @@ static void move_page(void *arg, uint32_t handle, uint32_t entry)
 		tmem_frame(&m->pager->frames, value)->handle = new;
 	}
 	tmem_table_set(table, new, state, value);
+	if (loose)
+		tmem_table_set_loose(table, new);
 	tmem_table_set(table, handle, PAGE_NONE, 0);
 }
 

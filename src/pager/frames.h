@@ -90,12 +90,17 @@ tmem_frames_take_zeros_locked(struct tmem_pager *pager);
 void tmem_frames_release(struct tmem_pager *pager,
 			 struct tmem_frame_group *group);
 
+static inline const struct tmem_frame_group *
+tmem_frame_group(const struct tmem_frames *frames, uint32_t nr)
+{
+	return &frames->group[nr < FRAMES_SMALL ? nr / FRAME_GROUP
+						: FRAME_GROUPS_SMALL];
+}
+
 static inline uint8_t *tmem_frame_page(const struct tmem_frames *frames,
 				       uint32_t nr)
 {
-	const struct tmem_frame_group *group =
-		&frames->group[nr < FRAMES_SMALL ? nr / FRAME_GROUP
-						 : FRAME_GROUPS_SMALL];
+	const struct tmem_frame_group *group = tmem_frame_group(frames, nr);
 
 	return group->pages + (size_t)(nr - group->first) * TMEM_PAGE_SIZE;
 }

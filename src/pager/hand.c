@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "anchor.h"
 #include "base/assert.h"
 #include "late.h"
 #include "move.h"
@@ -88,6 +89,7 @@ static void note_moved(struct tmem_pager *pager, struct tmem_batch *b,
 		f->kept = tmem_entry_state(entry) == PAGE_KEPT;
 		f->offset = f->kept ? tmem_entry_value(entry)
 				    : tmem_offset_take_locked(pager);
+		tmem_anchor_moved_locked(pager, f);
 		tmem_table_set(&pager->table, handle, PAGE_LEAVING,
 			       b->group->first + i);
 		handle++;

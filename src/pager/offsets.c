@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "anchor.h"
 #include "base/assert.h"
 #include "base/sys.h"
 
@@ -36,6 +37,7 @@ void tmem_offset_drop_locked(struct tmem_pager *pager, uint32_t offset)
 	uint64_t mask = 1ull << offset % 64;
 
 	TMEM_ASSERT(pager->offsets_used[offset / 64] & mask);
+	tmem_anchor_dropped_locked(pager);
 	tmem_frontswap_invalidate_page(pager->frontswap, PAGER_FRONTSWAP_TYPE,
 				       offset);
 	pager->offsets_used[offset / 64] &= ~mask;

@@ -33,7 +33,8 @@
  *   P4  In fork mode nobody changes the table, the store or frontswap, so that
  *       the child's copy of them is whole.  Faults are answered without
  *       noting it: a page that is present although the table says STORED is
- *       harmless, as the kernel never asks for it.  Events are put off.
+ *       harmless, as the kernel never asks for it (but see T6).  Events are
+ *       put off.
  * Compression, decompression and swap I/O run without the lock.
  */
 #ifndef TMEM_PAGER_PAGER_H
@@ -66,13 +67,6 @@ enum {
 	PAGER_STACK_BYTES = 64 << 10,
 	PAGER_FRONTSWAP_TYPE = 0
 };
-
-/*
- * Where our memory goes, which is never paged: between what
- * programs, their libraries, and the usual runtimes and sanitizers use.
- */
-#define PAGER_WINDOW_START 0x400000000000ul
-#define PAGER_WINDOW_END   0x480000000000ul
 
 /* A mapping of the pager's own, or a registered range of the program's. */
 struct tmem_range {
@@ -206,6 +200,7 @@ struct tmem_pager {
 	uint64_t last_pss_ns;
 	uint64_t pss_took_ns;
 	_Atomic uint32_t pss_stale; /* a fork has changed it */
+	_Atomic uint32_t dumping;   /* the program's core: nothing moves */
 	int64_t pss_minus_rss;	    /* pages, with copies made since */
 	int64_t pss_at_read;	    /* the same when Pss was read */
 	_Atomic uint32_t related;   /* forked, or has live forked children */
@@ -251,6 +246,10 @@ struct tmem_pager {
 			       */
 	uint64_t starved_ns;  /* since when, or 0 */
 	uint64_t busy_next_ns; /* when busy.c looks again */
+
+	struct tmem_anchor *anchor;
+	uint64_t nr_taken;   /* pages into frames: wire/anchor.h */
+	uint64_t nr_dropped; /* stored copies: the same */
 
 	struct tmem_gate gate;
 	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */

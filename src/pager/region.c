@@ -15,9 +15,10 @@
 #include "offsets.h"
 #include "pin.h"
 #include "procfs.h"
+#include "wire/anchor.h"
 
 enum {
-	MAX_EXCLUDED = PAGER_MAX_LEFT_OUT + 2,
+	MAX_EXCLUDED = PAGER_MAX_LEFT_OUT + 3,
 	SMALL_BYTES = 64 << 10,
 	BSS_BYTES = 1 << 20,
 	SCAN_REGIONS = 256,
@@ -92,7 +93,8 @@ static void collect_excluded(struct scan *s)
 	unsigned i;
 
 	s->nr_excluded = 0;
-	exclude(s, PAGER_WINDOW_START, PAGER_WINDOW_END);
+	exclude(s, TMEM_WINDOW_START, TMEM_WINDOW_END);
+	exclude(s, TMEM_ANCHOR_ADDR, TMEM_ANCHOR_ADDR + TMEM_ANCHOR_BYTES);
 	exclude(s, (uintptr_t)__bss_start, (uintptr_t)_end);
 	for (i = 0; i < pager->nr_left_out; i++)
 		exclude(s, pager->left_out[i].start, pager->left_out[i].end);

@@ -174,11 +174,12 @@ int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page)
 	}
 }
 
-/* Fork mode: answers without noting anything (P4). */
+/* Fork mode: answers without noting anything (P4), but for T6. */
 static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
 {
 	struct tmem_pager *pager = me->pager;
-	int found = tmem_serve_peek(pager, vpn, me->page);
+	uint64_t at = tmem_event_resolve(pager, vpn);
+	int found = tmem_serve_peek_at(pager, at, me->page);
 	long r;
 
 	if (found > 0)
@@ -191,6 +192,9 @@ static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
 		return ANSWER_AGAIN;
 	if (r < 0)
 		tmem_install_wake(pager->uffd, vpn, 1);
+	if (found > 0) /* T6, which is nothing to the child */
+		tmem_table_set_loose(&pager->table,
+				     tmem_table_find(&pager->table, at));
 	if (found > 0)
 		PAGER_COUNT(pager, faults_store, 1);
 	else

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #include "ahead.h"
+#include "anchor.h"
 #include "base/assert.h"
 #include "base/sys.h"
 #include "budget.h"
@@ -287,7 +288,8 @@ static void tick_forever(struct tmem_pager *pager)
 			tmem_budget_report_cpu(pager);
 		}
 		if (atomic_load(&pager->armed) &&
-		    !atomic_load(&pager->fork_mode)) {
+		    !atomic_load(&pager->fork_mode) &&
+		    !atomic_load(&pager->dumping)) {
 			if (tmem_sys_now_ns() - pinned_ns > PIN_PERIOD_NS) {
 				tmem_region_pin_threads(pager);
 				pinned_ns = tmem_sys_now_ns();
@@ -408,7 +410,9 @@ static int plan(struct tmem_pager *pager)
 	pager->deferred = tmem_pager_map(pager, sizeof(*pager->deferred));
 	if (!pager->doorbell || !pager->deferred)
 		return -ENOMEM;
-	r = tmem_table_init(&pager->table);
+	r = tmem_anchor_init(pager);
+	if (r == 0)
+		r = tmem_table_init(&pager->table);
 	if (r == 0)
 		r = tmem_region_init(pager);
 	if (r == 0)
@@ -518,7 +522,7 @@ __attribute__((constructor)) static void start(void)
 
 	if (!name || strlen(name) >= sizeof(pager->tree_name))
 		return;
-	tmem_sys_map_within(PAGER_WINDOW_START, PAGER_WINDOW_END);
+	tmem_sys_map_within(TMEM_WINDOW_START, TMEM_ANCHOR_LOW);
 	pager = tmem_sys_map_anon(sizeof(*pager), PROT_READ | PROT_WRITE);
 	if (!pager)
 		return;

@@ -161,6 +161,7 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 		l->nr_resident++;
 		table->nr_resident++;
 	}
+	l->loose[i / 64] &= ~bit;
 	l->nr_used += (state != PAGE_NONE) - (old != PAGE_NONE);
 	l->entry[i] = (uint32_t)state << TABLE_VALUE_BITS | value;
 	free_leaf_if_empty(table, handle >> LEAF_SHIFT);
@@ -204,6 +205,23 @@ void tmem_table_set_busy(struct tmem_table *table, uint32_t handle)
 
 	tmem_table_leaf(table, handle >> LEAF_SHIFT)->busy[i / 64] |= 1ull
 								      << i % 64;
+}
+
+void tmem_table_set_loose(struct tmem_table *table, uint32_t handle)
+{
+	uint32_t i = handle % LEAF_PAGES;
+
+	tmem_table_leaf(table, handle >> LEAF_SHIFT)->loose[i / 64] |=
+		1ull << i % 64;
+}
+
+bool tmem_table_is_loose(const struct tmem_table *table, uint32_t handle)
+{
+	uint32_t i = handle % LEAF_PAGES;
+
+	return tmem_table_leaf(table, handle >> LEAF_SHIFT)->loose[i / 64] >>
+		       i % 64 &
+	       1;
 }
 
 void tmem_table_pin(struct tmem_table *table, uint32_t handle)
@@ -314,6 +332,8 @@ static void check_leaf(const struct tmem_table *table, uint32_t nr,
 			TMEM_ASSERT(bit); /* T5 */
 			++*nr_ahead;
 		}
+		TMEM_ASSERT(s >= PAGE_KEPT ||
+			    !(l->loose[i / 64] >> i % 64 & 1)); /* T6 */
 		used += s != PAGE_NONE;
 		used += l->pinned[i / 64] >> i % 64 & 1;
 		present += bit;

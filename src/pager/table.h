@@ -20,6 +20,9 @@
  *       not known whether the program came there: RESIDENT or KEPT ones only.
  *       nr_ahead counts them.  Each page ever marked is still marked, or was
  *       found used, or is counted in nr_wasted.
+ *   T6  A page that is present although its entry says that it is stored has
+ *       its bit in loose[]: fork mode's (pager.h, P4).  Only who reads a core
+ *       dump asks.  Setting the entry clears it.
  *
  * Guarded by the pager's lock; read without it only in fork mode, when
  * nobody writes.
@@ -75,6 +78,7 @@ struct tmem_leaf {
 	uint64_t never[LEAF_WORDS]; /* nor into executable ones */
 	uint64_t busy[LEAF_WORDS];  /* shared by fork, or held by the kernel */
 	uint64_t ahead[LEAF_WORDS]; /* read ahead, not known to be used */
+	uint64_t loose[LEAF_WORDS]; /* T6 */
 	uint32_t entry[LEAF_PAGES];
 };
 
@@ -129,6 +133,8 @@ void tmem_table_set_busy(struct tmem_table *table, uint32_t handle);
 /* A resident page was read ahead; it is used: true if it was marked. */
 void tmem_table_set_ahead(struct tmem_table *table, uint32_t handle);
 bool tmem_table_use(struct tmem_table *table, uint32_t handle);
+void tmem_table_set_loose(struct tmem_table *table, uint32_t handle);
+bool tmem_table_is_loose(const struct tmem_table *table, uint32_t handle);
 void tmem_table_pin(struct tmem_table *table, uint32_t handle);
 
 /*

@@ -34,6 +34,7 @@
 #include "pager/load.h"
 #include "pager/offsets.h"
 #include "pager/region.h"
+#include "wire/anchor.h"
 
 enum {
 	NR = 4 * LEAF_PAGES,
@@ -52,6 +53,7 @@ static bool unreadable[OFFSETS];
 static struct tmem_note pending; /* an event that was not read yet */
 
 static struct tmem_pager pager;
+static struct tmem_anchor anchor;
 static struct tmem_tree tree;
 static struct tmem_tree_slot slot;
 static struct tmem_handler *me = &pager.handlers[0];
@@ -413,6 +415,7 @@ int main(int argc, char **argv)
 	atomic_store(&tree.limit_bytes, (uint64_t)NR * TMEM_PAGE_SIZE);
 	tmem_lock_init(&pager.lock, TMEM_RANK_PAGER);
 	pager.deferred = calloc(1, sizeof(*pager.deferred));
+	pager.anchor = &anchor;
 	pager.nr_handlers = 1;
 	me->pager = &pager;
 	me->page = calloc(PAGER_LOADS, TMEM_PAGE_SIZE);

@@ -20,6 +20,7 @@ enum {
 static const uint64_t place[NR_PLACES] = { 0x10, 0x7f0000000ull, 0x7fffff000ull,
 					   0x300000000ull, 0x55d5c0123ull };
 static uint32_t want[NR];
+static bool loose[NR];
 static uint64_t rng;
 
 static uint64_t next(void)
@@ -66,6 +67,9 @@ static void set_one(struct tmem_table *table, unsigned i)
 		fail("handle of another page", i);
 	tmem_table_set(table, handle, (enum tmem_page_state)state, value);
 	want[i] = state << TABLE_VALUE_BITS | value;
+	loose[i] = state >= PAGE_STORED && next() % 2;
+	if (loose[i])
+		tmem_table_set_loose(table, handle);
 	if (next() % 8 == 0) {
 		handle = tmem_table_make(table, vpn_of(i));
 		tmem_table_pin(table, handle);
@@ -110,6 +114,11 @@ int main(int argc, char **argv)
 		i = (unsigned)(next() % NR);
 		if (tmem_table_get(&table, vpn_of(i)) != want[i])
 			fail("get", i);
+		if (want[i] &&
+		    tmem_table_is_loose(&table,
+					tmem_table_find(&table, vpn_of(i))) !=
+			    loose[i])
+			fail("loose", i);
 		if (steps % 64 == 0)
 			tmem_table_check(&table);
 	}
