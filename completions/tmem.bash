@@ -114,6 +114,15 @@ _tmem_bench() {
 	esac
 }
 
+_tmem_core() {
+	local cur=$1
+	if [[ $cur == -* ]]; then
+		_tmem_reply -W '-o --output --in-place --json --help'
+	else
+		_tmem_reply -f
+	fi
+}
+
 _tmem_estimate() {
 	local cur=$1 prev=$2
 	case $prev in
@@ -161,7 +170,7 @@ _tmem() {
 	COMPREPLY=()
 	if ((COMP_CWORD == 1)); then
 		_tmem_reply -W \
-			'run top set doctor estimate bench help --help --version'
+			'run top set core doctor estimate bench help --help --version'
 		return
 	fi
 	case ${COMP_WORDS[1]} in
@@ -187,8 +196,11 @@ _tmem() {
 	top)
 		_tmem_top "$cur" "$prev"
 		;;
+	core)
+		_tmem_core "$cur"
+		;;
 	help)
-		_tmem_reply -W 'run top set doctor estimate
+		_tmem_reply -W 'run top set core doctor estimate
 			bench'
 		;;
 	esac

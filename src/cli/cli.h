@@ -21,6 +21,7 @@ void tmem_cli_warn(const char *format, ...)
 
 /* argv[0] is the command's name.  They return an exit status. */
 int tmem_run_main(int argc, char **argv);
+int tmem_core_main(int argc, char **argv);
 int tmem_doctor_main(int argc, char **argv);
 int tmem_bench_main(int argc, char **argv);
 int tmem_estimate_main(int argc, char **argv);

@@ -15,6 +15,7 @@ static const struct {
 	{ "run", "run a program in less memory than it needs", tmem_run_main },
 	{ "top", "show the programs that run so", tmem_top_main },
 	{ "set", "change the memory of one while it runs", tmem_set_main },
+	{ "core", "rebuild evicted pages in a core dump", tmem_core_main },
 	{ "doctor", "say what this kernel and this user may do",
 	  tmem_doctor_main },
 	{ "estimate", "say in how little memory a process would fit",
