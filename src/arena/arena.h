@@ -188,7 +188,8 @@ void tmem_arena_release_moved(struct tmem_arena *arena, uint32_t handle);
  *
  * adopt: spans as the image has them; every slot counts as free.  scan: calls
  * fn for each slot that is not in use and says that it holds something.
- * is_sound: it can be read, and is whole.  keep: it is in use from now on.
+ * is_sound: it can be read, is whole, and of no generation that none has.
+ * keep: it is in use from now on.
  * finish: what was not kept holds nothing, and its memory goes back.
  */
 int tmem_arena_adopt(struct tmem_arena *arena);

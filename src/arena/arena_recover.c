@@ -112,6 +112,7 @@ bool tmem_arena_is_sound(const struct tmem_arena *arena, uint32_t handle)
 	size_t bytes = sizeof(*slot) + slot->length;
 
 	return bytes <= tmem_arena_size_of(arena, handle) &&
+	       tmem_slot_epoch(slot) < TMEM_SLOT_EPOCHS_END &&
 	       tmem_pages_have_data(slot, bytes) &&
 	       tmem_arena_is_whole(arena, handle);
 }

@@ -47,6 +47,8 @@ enum {
 	TMEM_SLOT_FORM_MASK = 0x1f,
 	TMEM_SLOT_EPOCH_SHIFT = 32,
 	TMEM_SLOT_EPOCHS = 1 << 24,
+	/* No store comes so far: what is left is more than all its stores. */
+	TMEM_SLOT_EPOCHS_END = TMEM_SLOT_EPOCHS / 4 * 3,
 	TMEM_SLOT_POOL_BITS = 10,
 	TMEM_SLOT_GRAIN = 64
 };

@@ -328,6 +328,7 @@ static bool is_place(const struct tmem_store *store,
 	       (!place->dict || tmem_dicts_get(store, place->dict)) &&
 	       place->tier < TMEM_MAX_TIERS && place->segment &&
 	       place->length && place->length <= TMEM_PAGE_SIZE &&
+	       place->generation <= TMEM_GENERATION_MASK &&
 	       place->offset >= TMEM_SEGMENT_HEADER_BYTES &&
 	       place->offset < TMEM_SEGMENT_BYTES;
 }

@@ -197,6 +197,7 @@ static void make_good(void)
 	int fd = image_memfd();
 	struct tmem_store *store;
 	_Alignas(8) char page[PAGE];
+	struct tmem_stats stats;
 	struct tmem_backend b;
 	tmem_pool_id pools[3];
 	uint32_t i;
@@ -211,7 +212,8 @@ static void make_good(void)
 	for (i = 0; i < PAGES; i++) {
 		struct tmem_io io = io_of(i / 2, page);
 
-		page_fill(page, i);
+		/* Two in ten of the last are equal to others. */
+		page_fill(page, i > PAGES / 2 && i % 10 < 2 ? i - 10 : i);
 		if (i == PAGES / 4)
 			add_dict(store, pools[0]);
 		if (i == PAGES / 2)
@@ -226,6 +228,8 @@ static void make_good(void)
 
 		b.ops->invalidate(b.self, pools[0], &io, 1);
 	}
+	CHECK_EQ(b.ops->stats(b.self, &stats), 0);
+	CHECK(stats.dedup_stores > 0);
 	go_down(store);
 	good = malloc(IMAGE_BYTES);
 	image = calloc(1, IMAGE_BYTES);
@@ -382,6 +386,8 @@ static void add_slot(struct input *in)
 	word = (uint64_t)form << TMEM_SLOT_FORM_SHIFT | byte(in);
 	if (flags & 4)
 		word |= TMEM_SLOT_ORPHAN;
+	if (flags & 8) /* late ones */
+		word ^= TMEM_SLOT_GENERATION >> (flags >> 4 & 3);
 	if (slot->length > TMEM_PAGE_SIZE)
 		slot->length = TMEM_PAGE_SIZE;
 	tmem_slot_publish(slot, word);

@@ -12,6 +12,8 @@
 
 #include "arena/map.h"
 #include "core/core.h"
+#include "core/object.h"
+#include "core/pool.h"
 #include "fstest.h"
 #include "testimage.h"
 
@@ -401,6 +403,72 @@ static void a_slot_in_no_shard_is_dropped(void)
 	close(fd);
 }
 
+/* As if it were the last that there can be, or the first that is too late. */
+static void age(struct tmem_store *store, uint32_t handle, bool last)
+{
+	struct tmem_slot *slot = tmem_arena_slot(&store->arena, handle);
+	uint64_t late = (uint64_t)TMEM_SLOT_EPOCHS_END << TMEM_SLOT_EPOCH_SHIFT;
+
+	slot->form_generation &= ~TMEM_SLOT_GENERATION;
+	slot->form_generation |= last ? TMEM_SLOT_GENERATION : late;
+	tmem_slot_seal(slot);
+}
+
+static uint32_t handle_of(struct tmem_store *store, tmem_pool_id pool,
+			  uint32_t i) TMEM_UNANALYSED
+{
+	struct tmem_io io = io_of(i, NULL);
+	struct tmem_key key = tmem_key_of(store, tmem_pool_number(pool),
+					  &io.object, io.index);
+
+	return *tmem_object_find_page(store, &key);
+}
+
+/* What counted on from there would come to the next form. */
+static void a_generation_near_the_end_is_no_slots(bool last)
+{
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id pool = make_pool(b, 0), gone = make_pool(b, 0), other;
+	const struct tmem_slot *slot;
+	uint32_t i;
+
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 1 + i), 0);
+	age(store, handle_of(store, pool, 0), last);
+	slot = tmem_arena_slot(&store->arena, handle_of(store, pool, 7));
+	age(store, tmem_object_nr(store, slot->object)->slot, last);
+	age(store, store->pools[tmem_pool_number(gone)].slot, last);
+	tmem_store_close(store);
+
+	store = open_store(fd, LIMIT);
+	b = tmem_store_backend(store);
+	CHECK(stats_of(b).recover_torn >= 3);
+	must_have(b, pool, 0, 0);
+	must_have(b, pool, 7, 0);
+	other = make_pool(b, 0);
+	for (i = 0; i < PAGES; i++) {
+		CHECK_EQ(store_page(b, pool, i, 5 + i), 0);
+		CHECK_EQ(store_page(b, other, i, 6 + i), 0);
+	}
+	tmem_store_close(store);
+	store = open_store(fd, LIMIT);
+	b = tmem_store_backend(store);
+	for (i = 0; i < PAGES; i++) {
+		must_have(b, pool, i, 5 + i);
+		must_have(b, other, i, 6 + i);
+	}
+	tmem_store_close(store);
+	close(fd);
+}
+
+static void a_generation_near_the_end_is_refused(void)
+{
+	a_generation_near_the_end_is_no_slots(true);
+	a_generation_near_the_end_is_no_slots(false);
+}
+
 static unsigned maps_left; /* until one fails */
 
 static void *failing_map(size_t bytes, size_t align)
@@ -510,6 +578,7 @@ int main(int argc, char **argv)
 	RUN(an_unclosed_file_of_another_boot_is_stale);
 	RUN(what_is_there_may_exceed_the_limit);
 	RUN(a_slot_in_no_shard_is_dropped);
+	RUN(a_generation_near_the_end_is_refused);
 	RUN(a_failed_open_loses_nothing);
 	a_damaged_image_has_right_pages_or_none(rounds);
 	return 0;
