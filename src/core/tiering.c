@@ -96,7 +96,8 @@ static size_t map_bytes(uint32_t batch)
 	       round_page(TMEM_BLOCK_PAGES * sizeof(struct tmem_staged));
 }
 
-static int create_locked(struct tmem_store *store)
+/* What tiers need; nobody sees it yet.  NULL: no memory. */
+static struct tmem_tiering *create_locked(struct tmem_store *store)
 	TMEM_REQUIRES(&store->control)
 {
 	uint32_t batch = tmem_tiering_batch_bytes(store);
@@ -106,11 +107,11 @@ static int create_locked(struct tmem_store *store)
 
 	reserve = (RESERVE_PAGES + batch / MOVE_BYTES / 64) * 4096ull;
 	if (!tmem_account_take(&store->account, bytes + reserve))
-		return -ENOMEM;
+		return NULL;
 	t = tmem_map->map(bytes, 4096);
 	if (!t) {
 		tmem_account_give(&store->account, bytes + reserve);
-		return -ENOMEM;
+		return NULL;
 	}
 	t->map_bytes = bytes;
 	t->accounted_bytes = bytes;
@@ -119,9 +120,15 @@ static int create_locked(struct tmem_store *store)
 	t->rest_step_ns = REST_NS;
 	t->backoff_step_ns = BACKOFF_MIN_NS;
 	place_buffers(t, batch);
-	store->tiering = t;
-	store->marks_cold = 1;
-	return 0;
+	return t;
+}
+
+static void destroy_locked(struct tmem_store *store, struct tmem_tiering *t)
+	TMEM_REQUIRES(&store->control)
+{
+	tmem_account_give(&store->account,
+			  t->accounted_bytes + t->reserve_bytes);
+	tmem_map->unmap(t, t->map_bytes);
 }
 
 /* What the tier has of memory, but for the file that it maps. */
@@ -145,16 +152,13 @@ static unsigned dir_pages(uint64_t nr_lots)
 	return (unsigned)((pages * sizeof(struct tmem_lot *) + 4095) / 4096);
 }
 
-static int attach_locked(struct tmem_store *store, const struct tmem_below *new)
+static int add_locked(struct tmem_store *store, struct tmem_tiering *t,
+		      const struct tmem_below *new)
 	TMEM_REQUIRES(&store->control)
 {
-	struct tmem_tiering *t;
 	struct tmem_below below = *new;
 	uint64_t nr, bytes = own_bytes(below.ops, below.self, &nr);
 
-	if (!store->tiering && create_locked(store) < 0)
-		return -ENOMEM;
-	t = store->tiering;
 	if (t->nr_tiers == TMEM_MAX_TIERS)
 		return -ENOSPC;
 	below.nr_lots = nr < NR_LOTS_MAX ? (uint32_t)nr : NR_LOTS_MAX;
@@ -167,6 +171,27 @@ static int attach_locked(struct tmem_store *store, const struct tmem_below *new)
 	}
 	t->accounted_bytes += bytes;
 	t->tiers[t->nr_tiers++] = below;
+	return 0;
+}
+
+static int attach_locked(struct tmem_store *store, const struct tmem_below *new)
+	TMEM_REQUIRES(&store->control)
+{
+	struct tmem_tiering *t = store->tiering;
+	int r;
+
+	if (t)
+		return add_locked(store, t, new);
+	t = create_locked(store);
+	if (!t)
+		return -ENOMEM;
+	r = add_locked(store, t, new);
+	if (r < 0) {
+		destroy_locked(store, t);
+		return r;
+	}
+	store->tiering = t;
+	store->marks_cold = 1;
 	return 0;
 }
 

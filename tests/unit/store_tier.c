@@ -613,6 +613,30 @@ static void what_does_not_fit_is_not_added(void)
 	close_store();
 }
 
+/* Page by page more room, so that each of its memory is what is denied. */
+static void a_tier_without_memory_takes_none(void)
+{
+	unsigned denied = 0;
+	uint64_t held;
+	int r = -ENOMEM;
+
+	open_bare(1 << 20, 0);
+	tier = testtier_create(4, 1);
+	held = tmem_store_held_bytes(store);
+	while (r < 0) {
+		atomic_store(&store->account.limit_bytes,
+			     held + denied++ * 4096);
+		r = tmem_tiering_attach(store, &testtier_ops, tier, NULL);
+		tmem_store_check(store);
+		CHECK(r == 0 || r == -ENOMEM);
+		CHECK(r == 0 || tmem_store_held_bytes(store) == held);
+	}
+	CHECK(denied > 60);
+	CHECK(tmem_store_held_bytes(store) > held);
+	CHECK_EQ(tmem_store_set_limit(store, 1 << 20), 0);
+	close_store();
+}
+
 int main(void)
 {
 	RUN(nothing_is_written_while_there_is_room);
@@ -634,5 +658,6 @@ int main(void)
 	RUN(a_forks_child_reads_what_was_there);
 	RUN(with_real_tiers);
 	RUN(what_does_not_fit_is_not_added);
+	RUN(a_tier_without_memory_takes_none);
 	return 0;
 }
