@@ -262,29 +262,45 @@ static unsigned dir_pages_for(uint32_t size)
 	return size <= TMEM_HINTS_INLINE ? 0 : (size + 511) / 512;
 }
 
-/* Makes the directory as long as that size needs it. */
-static bool resize_dir(struct tmem_hints *hints, struct tmem_meta *meta,
-		       uint32_t size)
+/* Makes the directory long enough for that size, which is larger. */
+static bool grow_dir(struct tmem_hints *hints, struct tmem_meta *meta,
+		     uint32_t size)
 {
 	unsigned have = hints->dir_pages, want = dir_pages_for(size);
-	struct tmem_hints_page **pages = hints->first;
-	uint32_t used = get(&hints->size);
+	struct tmem_hints_page **pages;
 
 	if (want == have)
 		return true;
-	if (want)
-		pages = tmem_meta_alloc(meta, want);
+	pages = tmem_meta_alloc(meta, want);
 	if (!pages)
 		return false;
-	if (!want) /* pages that were in it before have gone */
-		memset(hints->first, 0, sizeof(hints->first));
 	memcpy(pages, hints->pages,
-	       (used < size ? used : size) * sizeof(struct tmem_hints_page *));
+	       get(&hints->size) * sizeof(struct tmem_hints_page *));
 	if (have)
 		tmem_meta_free(meta, hints->pages, have);
 	hints->pages = pages;
 	hints->dir_pages = want;
 	return true;
+}
+
+/* No longer than that size needs it; takes no memory, so it can't fail. */
+static void shrink_dir(struct tmem_hints *hints, struct tmem_meta *meta,
+		       uint32_t size)
+{
+	unsigned have = hints->dir_pages, want = dir_pages_for(size);
+
+	if (want == have)
+		return;
+	if (!want) { /* pages that were in it before have gone */
+		memset(hints->first, 0, sizeof(hints->first));
+		memcpy(hints->first, hints->pages,
+		       size * sizeof(struct tmem_hints_page *));
+	}
+	tmem_meta_free(meta, (char *)hints->pages + want * 4096ul,
+		       have - want);
+	if (!want)
+		hints->pages = hints->first;
+	hints->dir_pages = want;
 }
 
 /* The page's hints to where they are at home in the new size. */
@@ -343,7 +359,7 @@ static void shrink_step(struct tmem_hints *hints, struct tmem_meta *meta)
 	}
 	if (page < get(&hints->size))
 		return;
-	resize_dir(hints, meta, new_size);
+	shrink_dir(hints, meta, new_size);
 	set(&hints->size, new_size);
 	set(&hints->moved, 0);
 }
@@ -373,7 +389,7 @@ static bool step(struct tmem_hints *hints, struct tmem_meta *meta,
 	if (!size || (!want && size == 1 && get(&hints->new_size) == 1))
 		return want == size || first_step(hints, meta, want != 0);
 	if (size == get(&hints->new_size)) {
-		if (want > size && !resize_dir(hints, meta, want))
+		if (want > size && !grow_dir(hints, meta, want))
 			return false;
 		set(&hints->new_size, want ? want : 1);
 		set(&hints->moved, want > size ? size : 0);

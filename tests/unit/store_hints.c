@@ -185,6 +185,31 @@ static void what_it_gave_up_is_not_its_own(void)
 	close_table();
 }
 
+/* From a directory of three pages to one of two, of one, and to none. */
+static void it_shrinks_without_memory(void)
+{
+	static const uint32_t sizes[] = { 700, 100, 3 };
+	unsigned i;
+
+	open_table(64u << 20);
+	fit(1300);
+	CHECK_EQ(table.dir_pages, 3);
+	for (i = 1; i < 20000; i++)
+		look(i);
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		tmem_meta_trim(&meta);
+		account.limit_bytes = 1;
+		fit(sizes[i]);
+		check();
+		account.limit_bytes = 64u << 20;
+	}
+	CHECK_EQ(table.dir_pages, 0);
+	/* And grows again. */
+	fit(1300);
+	check();
+	close_table();
+}
+
 static void a_hint_is_corrected(void)
 {
 	open_table(1u << 20);
@@ -234,6 +259,7 @@ int main(void)
 	RUN(it_shrinks_and_keeps_what_has_room);
 	RUN(it_goes_up_and_down);
 	RUN(what_it_gave_up_is_not_its_own);
+	RUN(it_shrinks_without_memory);
 	RUN(a_hint_is_corrected);
 	RUN(the_oldest_gives_way);
 	RUN(without_memory_it_finds_less);
