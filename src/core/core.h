@@ -137,12 +137,6 @@ struct tmem_dedup {
 struct tmem_queues;
 struct tmem_saving;
 
-enum tmem_pool_use {
-	TMEM_POOL_FREE = 0,
-	TMEM_POOL_USED,
-	TMEM_POOL_STAGED /* being restored: no snapshot takes it */
-};
-
 /* What maintenance took of the CPU, and may take: maintain.c. */
 struct tmem_work {
 	uint32_t percent; /* of a CPU; 0: all of it */
@@ -181,8 +175,9 @@ struct tmem_pool {
 	_Atomic uint32_t id;	  /* 0: not live */
 	_Atomic uint32_t flags;	  /* enum tmem_pool_flags; fixed while live */
 	uint32_t generation;	  /* of this number; control lock */
-	uint32_t used;		  /* enum tmem_pool_use; control lock */
+	uint32_t used;		  /* the number is; control lock */
 	_Atomic uint64_t clients; /* a bit for each that may use it */
+	_Atomic uint64_t staged;  /* for whom it is being restored: pool.h */
 	_Atomic uint64_t bytes;	  /* of an ephemeral pool's slots */
 	/* dicts.h: name and uses of the current one; 0: none. */
 	_Atomic uint32_t dict;

@@ -6,6 +6,7 @@
 
 #include "arena/image.h"
 #include "dictslot.h"
+#include "pool.h"
 #include "queue.h"
 
 /* A slot of what it is, the handle of which is at *slot; the old one goes. */
@@ -59,7 +60,7 @@ bool tmem_durable_pool(struct tmem_store *store, struct tmem_pool *pool)
 	struct tmem_durable_pool data = {
 		.id = atomic_load(&pool->id),
 		.flags = atomic_load(&pool->flags),
-		.clients = atomic_load(&pool->clients),
+		.clients = tmem_pool_payers(pool),
 		.uuid = { pool->uuid[0], pool->uuid[1] },
 	};
 	uint32_t number = (uint32_t)(pool - store->pools);
@@ -154,11 +155,12 @@ static void check_object(void *arg, uint32_t number, void *record)
 		       !memcmp(slot->data, &object->id, sizeof(object->id)));
 }
 
-/* A change could not be noted. */
-static bool is_lost(const struct tmem_store *store, uint32_t pool)
+/* A change could not be noted; or it is to be noted when it is all there. */
+static bool may_lack_slot(const struct tmem_store *store, uint32_t pool)
 {
 	return !store->pools[pool].slot &&
-	       tmem_pool_has(store, pool, TMEM_POOL_SHARED);
+	       (tmem_pool_has(store, pool, TMEM_POOL_SHARED) ||
+		atomic_load(&store->pools[pool].staged));
 }
 
 uint64_t tmem_durable_check(struct tmem_store *store)
@@ -170,7 +172,7 @@ uint64_t tmem_durable_check(struct tmem_store *store)
 		return 0;
 	tmem_records_for_each(&store->objects, check_object, &w);
 	for (i = 0; i < TMEM_MAX_POOLS; i++)
-		if (atomic_load(&store->pools[i].id) && !is_lost(store, i))
+		if (atomic_load(&store->pools[i].id) && !may_lack_slot(store, i))
 			check_slot(&w, store->pools[i].slot, TMEM_FORM_POOL, i);
 	for (i = 0; i < TMEM_MAX_CLIENTS; i++)
 		if (atomic_load(&store->weights[i]))

@@ -60,14 +60,12 @@ static struct victim choose_client(struct tmem_store *store)
 	return v;
 }
 
-/* Pages on a pool's queues, if the client is one of its clients. */
+/* Pages on a pool's queues, if its bytes count for the client. */
 static uint64_t pages_of(struct tmem_pool *pool, uint32_t client,
 			 enum tmem_queue_kind kind)
 {
-	uint64_t clients =
-		atomic_load_explicit(&pool->clients, memory_order_relaxed);
-
-	return clients >> client & 1 ? tmem_queues_nr(pool, kind) : 0;
+	return tmem_pool_payers(pool) >> client & 1 ? tmem_queues_nr(pool, kind)
+						    : 0;
 }
 
 static uint32_t part_of(const struct tmem_store *store, uint32_t client)

@@ -34,24 +34,26 @@ static int reserve_locked(struct tmem_store *store)
 
 	for (i = 0; i < TMEM_MAX_POOLS; i++)
 		if (!store->pools[i].used) {
-			store->pools[i].used = TMEM_POOL_USED;
+			store->pools[i].used = 1;
 			return i;
 		}
 	return -ENOSPC;
 }
 
-/* An id comes again after 2^24 others of its number: a stale one is told. */
-static tmem_pool_id publish_locked(struct tmem_store *store, int number,
-				   uint32_t client)
+/*
+ * An id comes again after 2^24 others of its number: a stale one is told.  Its
+ * clients come first, if it has any yet.
+ */
+static tmem_pool_id publish_locked(struct tmem_store *store,
+				   struct tmem_pool *pool)
 	TMEM_REQUIRES(&store->control)
 {
-	struct tmem_pool *pool = &store->pools[number];
+	uint32_t number = (uint32_t)(pool - store->pools);
 	tmem_pool_id id;
 
 	do
-		id = ++pool->generation * TMEM_MAX_POOLS + (uint32_t)number;
+		id = ++pool->generation * TMEM_MAX_POOLS + number;
 	while (id < TMEM_MAX_POOLS);
-	atomic_store(&pool->clients, 1ull << client);
 	atomic_store_explicit(&pool->id, id, memory_order_release);
 	return id;
 }
@@ -129,9 +131,10 @@ static void remove_locked(struct tmem_store *store, struct tmem_pool *pool,
 	tmem_dicts_retire(store, number);
 	drop_all(store, number, client);
 	atomic_store(&pool->clients, 0);
+	atomic_store(&pool->staged, 0);
 	TMEM_ASSERT(atomic_load(&pool->bytes) == 0);
 	atomic_store(&pool->flags, 0);
-	pool->used = TMEM_POOL_FREE;
+	pool->used = 0;
 }
 
 static uint16_t *joins_of(struct tmem_pool *pool,
@@ -169,30 +172,45 @@ static int join_locked(struct tmem_client *client, struct tmem_pool *pool,
 	return 0;
 }
 
-static int make_locked(struct tmem_client *client,
-		       const struct tmem_pool_options *options, uint32_t flags,
-		       tmem_pool_id *ret_pool)
+/* A number, with what its kind needs. */
+static int prepare_locked(struct tmem_client *client, uint32_t flags,
+			  struct tmem_pool **ret_pool)
 	TMEM_REQUIRES(&client->store->control)
 {
 	struct tmem_store *store = client->store;
 	int number = reserve_locked(client->store);
 	struct tmem_pool *pool;
-	tmem_pool_id id;
 
 	if (number < 0)
 		return number;
 	pool = &store->pools[number];
 	if ((flags & TMEM_POOL_EPHEMERAL) &&
 	    !tmem_pool_make_queues(store, pool)) {
-		pool->used = TMEM_POOL_FREE;
+		pool->used = 0;
 		return -ENOMEM;
 	}
 	atomic_store(&pool->flags, flags);
 	if (flags & TMEM_POOL_EPHEMERAL)
 		*joins_of(pool, client) = 1;
+	*ret_pool = pool;
+	return 0;
+}
+
+static int make_locked(struct tmem_client *client,
+		       const struct tmem_pool_options *options, uint32_t flags,
+		       tmem_pool_id *ret_pool)
+	TMEM_REQUIRES(&client->store->control)
+{
+	struct tmem_pool *pool;
+	tmem_pool_id id;
+	int r = prepare_locked(client, flags, &pool);
+
+	if (r < 0)
+		return r;
 	if (flags & TMEM_POOL_SHARED)
 		memcpy(pool->uuid, options->uuid, sizeof(pool->uuid));
-	id = publish_locked(client->store, number, client->nr);
+	atomic_store(&pool->clients, 1ull << client->nr);
+	id = publish_locked(client->store, pool);
 	if (!tmem_durable_pool(client->store, pool)) {
 		remove_locked(client->store, pool, NOBODY);
 		return -ENOMEM;
@@ -283,17 +301,59 @@ int tmem_pool_destroy(struct tmem_client *client, tmem_pool_id id)
 	return pool ? 0 : -ENOENT;
 }
 
-void tmem_pool_discard(struct tmem_client *client, tmem_pool_id id)
+/* Nobody but its maker knows it, so it is there. */
+static struct tmem_pool *staged_of(struct tmem_client *client, tmem_pool_id id)
+{
+	struct tmem_pool *pool = &client->store->pools[tmem_pool_number(id)];
+
+	TMEM_ASSERT(atomic_load(&pool->id) == id && atomic_load(&pool->staged));
+	return pool;
+}
+
+int tmem_pool_stage(struct tmem_client *client, uint32_t flags,
+		    tmem_pool_id *ret_pool)
 {
 	struct tmem_pool *pool;
+	int r;
 
 	tmem_lock_acquire(&client->store->control);
-	pool = tmem_pool_of(client, id);
-	if (pool) {
-		if (atomic_load(&pool->flags) & TMEM_POOL_EPHEMERAL)
-			*joins_of(pool, client) = 0;
-		remove_locked(client->store, pool, NOBODY);
+	r = prepare_locked(client, flags, &pool);
+	if (r == 0) {
+		atomic_store(&pool->staged, 1ull << client->nr);
+		*ret_pool = publish_locked(client->store, pool);
 	}
+	tmem_lock_release(&client->store->control);
+	return r;
+}
+
+int tmem_pool_note_staged(struct tmem_client *client, tmem_pool_id id)
+{
+	struct tmem_pool *pool = staged_of(client, id);
+	bool noted;
+
+	tmem_lock_acquire(&client->store->control);
+	noted = tmem_durable_pool(client->store, pool);
+	tmem_lock_release(&client->store->control);
+	return noted ? 0 : -ENOMEM;
+}
+
+void tmem_pool_show_staged_locked(struct tmem_client *client, tmem_pool_id id)
+{
+	struct tmem_pool *pool = staged_of(client, id);
+
+	/* Its bytes count for somebody all the time. */
+	atomic_store(&pool->clients, atomic_load(&pool->staged));
+	atomic_store(&pool->staged, 0);
+}
+
+void tmem_pool_discard(struct tmem_client *client, tmem_pool_id id)
+{
+	struct tmem_pool *pool = staged_of(client, id);
+
+	tmem_lock_acquire(&client->store->control);
+	if (atomic_load(&pool->flags) & TMEM_POOL_EPHEMERAL)
+		*joins_of(pool, client) = 0;
+	remove_locked(client->store, pool, NOBODY);
 	tmem_lock_release(&client->store->control);
 }
 
@@ -397,16 +457,18 @@ static int clone_locked(struct tmem_client *client, uint32_t from, int number,
 	tmem_pool_id id;
 
 	if (clone_all(store, from, (uint32_t)number)) {
-		id = publish_locked(store, number, client->nr);
+		atomic_store(&pool->clients, 1ull << client->nr);
+		id = publish_locked(store, pool);
 		if (tmem_durable_pool(store, pool)) {
 			store->shards[0].stats.clones++;
 			*ret_pool = id;
 			return 0;
 		}
 		atomic_store(&pool->id, 0);
+		atomic_store(&pool->clients, 0);
 	}
 	undo_clone(store, (uint32_t)number);
-	pool->used = TMEM_POOL_FREE;
+	pool->used = 0;
 	return -ENOMEM;
 }
 

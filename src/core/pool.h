@@ -16,9 +16,16 @@ int tmem_pool_clone(struct tmem_client *client, tmem_pool_id pool,
 /* An ephemeral pool's, and the ghosts with the first; false: no memory. */
 bool tmem_pool_make_queues(struct tmem_store *store, struct tmem_pool *pool);
 /*
- * Takes a private pool back that nobody but its maker knew: as if it had never
- * been, in the counters too.
+ * A private pool in the making (a restore): nobody can use it, see it or
+ * destroy it, and another process does not find it, but its bytes count.  Then
+ * it is noted, after which it may come back should this process be killed; and
+ * shown.  Or discarded: as if it had never been, in the counters too.
  */
+int tmem_pool_stage(struct tmem_client *client, uint32_t flags,
+		    tmem_pool_id *ret_pool);
+int tmem_pool_note_staged(struct tmem_client *client, tmem_pool_id id);
+void tmem_pool_show_staged_locked(struct tmem_client *client, tmem_pool_id id)
+	TMEM_REQUIRES(&client->store->control);
 void tmem_pool_discard(struct tmem_client *client, tmem_pool_id id);
 
 /* The client goes: destroys or leaves all its pools; control lock held. */
@@ -39,11 +46,17 @@ static inline struct tmem_pool *tmem_pool_of(const struct tmem_client *client,
 	return pool;
 }
 
+/* For whom its bytes count. */
+static inline uint64_t tmem_pool_payers(const struct tmem_pool *pool)
+{
+	return atomic_load_explicit(&pool->clients, memory_order_relaxed) |
+	       atomic_load_explicit(&pool->staged, memory_order_relaxed);
+}
+
 /* Bytes of an ephemeral pool that count for client `nr`. */
 static inline uint64_t tmem_pool_part(struct tmem_pool *pool, uint32_t nr)
 {
-	uint64_t clients =
-		atomic_load_explicit(&pool->clients, memory_order_relaxed);
+	uint64_t clients = tmem_pool_payers(pool);
 
 	if (!(clients >> nr & 1))
 		return 0;

@@ -205,7 +205,7 @@ static void restore_pool(struct recovery *r, uint32_t number, uint32_t handle)
 				: data.joins[i]		 ? data.joins[i]
 							 : 1;
 	pool->slot = handle;
-	pool->used = TMEM_POOL_USED;
+	pool->used = 1;
 	memcpy(pool->uuid, data.uuid, sizeof(pool->uuid));
 	atomic_store(&pool->flags, data.flags);
 	atomic_store(&pool->clients, data.clients);

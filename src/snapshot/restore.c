@@ -2,16 +2,16 @@
 /*
  * Reading a snapshot.  Each block is verified as it comes; its pages are
  * decompressed, to see that they can be, and stored in new pools that nobody
- * else knows of yet.  If all went well to the end these are the caller's, if
- * not they are taken back.
+ * else can see yet (core/pool.h).  If all went well to the end these are the
+ * caller's, all at once, if not they are taken back.
  *
  * A page that did not change since the earlier snapshot is taken from the pool
  * which that was restored to: its data is shared, as a clone's is.  It must be
  * there, and of an epoch before the end of that restore: else somebody changed
  * the pool, and it can't be the base.
  *
- * Shared pools are joined last: to leave one is not as if one had never been
- * in it.
+ * Shared pools are joined last, before the new ones are shown: to leave one is
+ * not as if one had never been in it.
  *
  * Without a store the same code verifies.
  */
@@ -60,6 +60,7 @@ struct restorer {
 	uint16_t pool; /* the object's, by number in the stream */
 	struct tmem_object_id object;
 	struct tmem_snapshot snapshot;
+	bool is_staged[TMEM_SNAPSHOT_POOLS]; /* else joined, or not yet */
 	bool has_base[TMEM_SNAPSHOT_POOLS];
 	struct base bases[TMEM_SNAPSHOT_POOLS];
 	struct tmem_snap_reader reader;
@@ -290,31 +291,6 @@ static int find_base(struct restorer *r, const struct tmem_snap_pool *rec,
 	return stale(r);
 }
 
-static struct tmem_pool *pool_of(const struct restorer *r,
-				 const struct tmem_snapshot_pool *pool)
-{
-	return &r->store->pools[tmem_pool_number(pool->pool)];
-}
-
-static int make_pool(struct restorer *r, const struct tmem_snap_pool *rec,
-		     struct tmem_snapshot_pool *pool)
-{
-	struct tmem_pool_options options = { .flags = rec->flags };
-
-	int error;
-
-	/* A shared one is joined when all is well. */
-	if (!r->client || (rec->flags & TMEM_POOL_SHARED))
-		return 0;
-	error = tmem_pool_create(r->client, &options, &pool->pool);
-	if (error < 0)
-		return error;
-	tmem_lock_acquire(&r->store->control);
-	pool_of(r, pool)->used = TMEM_POOL_STAGED;
-	tmem_lock_release(&r->store->control);
-	return 0;
-}
-
 static int read_pool(struct restorer *r, const unsigned char *at, size_t left)
 {
 	uint32_t nr = r->snapshot.nr_pools;
@@ -335,8 +311,10 @@ static int read_pool(struct restorer *r, const unsigned char *at, size_t left)
 	pool.source = rec.source;
 	pool.flags = rec.flags;
 	memcpy(pool.uuid, rec.uuid, sizeof(pool.uuid));
-	if (error == 0)
-		error = make_pool(r, &rec, &pool);
+	/* A shared one is joined when all is well. */
+	r->is_staged[nr] = r->client && !(rec.flags & TMEM_POOL_SHARED);
+	if (error == 0 && r->is_staged[nr])
+		error = tmem_pool_stage(r->client, rec.flags, &pool.pool);
 	if (error < 0)
 		return error;
 	r->snapshot.pools[r->snapshot.nr_pools++] = pool;
@@ -504,12 +482,10 @@ static void undo(struct restorer *r)
 	for (i = 0; r->client && i < r->snapshot.nr_pools; i++) {
 		const struct tmem_snapshot_pool *pool = &r->snapshot.pools[i];
 
-		if (!pool->pool)
-			continue;
-		if (pool->flags & TMEM_POOL_SHARED)
-			tmem_pool_destroy(r->client, pool->pool);
-		else
+		if (r->is_staged[i])
 			tmem_pool_discard(r->client, pool->pool);
+		else if (pool->pool)
+			tmem_pool_destroy(r->client, pool->pool);
 	}
 }
 
@@ -548,14 +524,36 @@ static int seal_epoch(struct restorer *r)
 	for (i = 0; error == 0 && i < r->snapshot.nr_pools; i++) {
 		struct tmem_snapshot_pool *pool = &r->snapshot.pools[i];
 
-		if (pool->flags & TMEM_POOL_SHARED)
-			continue;
-		pool->epoch = epoch;
-		pool_of(r, pool)->used = TMEM_POOL_USED;
+		if (!(pool->flags & TMEM_POOL_SHARED))
+			pool->epoch = epoch;
 	}
 	r->snapshot.store = r->store->identity;
 	tmem_lock_release(&r->store->control);
 	return error;
+}
+
+static int note_pools(struct restorer *r)
+{
+	int error = 0;
+	uint32_t i;
+
+	for (i = 0; i < r->snapshot.nr_pools && error == 0; i++)
+		if (r->is_staged[i])
+			error = tmem_pool_note_staged(
+				r->client, r->snapshot.pools[i].pool);
+	return error;
+}
+
+static void show_pools(struct restorer *r)
+{
+	uint32_t i;
+
+	tmem_lock_acquire(&r->client->store->control);
+	for (i = 0; i < r->snapshot.nr_pools; i++)
+		if (r->is_staged[i])
+			tmem_pool_show_staged_locked(
+				r->client, r->snapshot.pools[i].pool);
+	tmem_lock_release(&r->client->store->control);
 }
 
 /* All was read: the pools are the caller's. */
@@ -568,9 +566,12 @@ static int commit(struct restorer *r)
 		return 0;
 	error = seal_epoch(r);
 	if (error == 0)
+		error = note_pools(r);
+	if (error == 0)
 		error = join_pools(r);
 	if (error < 0)
 		return error;
+	show_pools(r);
 	if (r->options->set_weight && r->snapshot.weight)
 		tmem_client_set_weight(r->client, r->snapshot.weight);
 	tmem_lock_acquire(&store->shards[0].lock);

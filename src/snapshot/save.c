@@ -132,7 +132,7 @@ static int choose_locked(struct saver *s) TMEM_REQUIRES(&s->store->control)
 	for (i = 0; i < TMEM_MAX_POOLS; i++) {
 		pool = tmem_pool_of(s->client,
 				    atomic_load(&store->pools[i].id));
-		if (pool && pool->used != TMEM_POOL_STAGED)
+		if (pool)
 			add_pool(s, pool);
 	}
 	s->snapshot.weight = atomic_load(&store->weights[s->client->nr]);

@@ -4,13 +4,16 @@
  * has its own pairs of pages and gives the first of a pair a new version, then
  * the second: so at any instant the first is as new as the second or one
  * ahead, and what a snapshot holds of one instant must be so, too.  Each is
- * restored, full or as an increment, while more of it goes on.
+ * restored, full or as an increment, while more of it goes on and somebody
+ * looks: what he sees is whole.
  *
  *	snapshot_stress ROUNDS [SEED]
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
+#include <tmem/client.h>
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
@@ -19,13 +22,15 @@
 
 enum {
 	WRITERS = 3,
-	PAIRS = 150
+	PAIRS = 150,
+	WATCHED = 100 /* rounds that somebody looks at */
 };
 
 static struct tmem_store *store, *other;
 static struct tmem_backend backend;
 static tmem_pool_id pool;
 static _Atomic int done;
+static _Atomic unsigned long rounds_done;
 static uint64_t seed;
 
 /* Which of a pair: far apart, in another object, so in other shards. */
@@ -66,20 +71,32 @@ static void drop(unsigned writer, unsigned pair, unsigned which)
 	CHECK_EQ(backend.ops->invalidate(backend.self, pool, &io, 1), 0);
 }
 
-/* The page's version; 0: it is not there. */
-static uint64_t get(const struct tmem_backend *b, tmem_pool_id p,
+/* The page's version; 0: it is not there; -ENOENT: there is no such pool. */
+static int64_t look(const struct tmem_backend *b, tmem_pool_id p,
 		    const unsigned at[3])
 {
 	uint64_t page[PAGE / 8], want[PAGE / 8];
 	struct tmem_io io = io_of(at[0], at[1], at[2], page);
+	int r = b->ops->load(b->self, p, &io, 1);
 
-	CHECK_EQ(b->ops->load(b->self, p, &io, 1), 0);
+	if (r == -ENOENT)
+		return r;
+	CHECK_EQ(r, 0);
 	CHECK(io.result == 0 || io.result == TMEM_MISS);
 	if (io.result)
 		return 0;
 	fill(want, at[0], at[1], page[PAGE / 8 - 1]);
 	CHECK(memcmp(page, want, PAGE) == 0);
-	return page[PAGE / 8 - 1];
+	return (int64_t)page[PAGE / 8 - 1];
+}
+
+static uint64_t get(const struct tmem_backend *b, tmem_pool_id p,
+		    const unsigned at[3])
+{
+	int64_t version = look(b, p, at);
+
+	CHECK(version >= 0);
+	return (uint64_t)version;
 }
 
 /* A pair: stored n times, first and second; or dropped, second and first. */
@@ -129,22 +146,46 @@ static void *maintain(void *arg)
 	return NULL;
 }
 
-static void check_pairs(const struct tmem_snapshot *s)
+/* False: there is no such pool any more. */
+static bool check_pairs(tmem_pool_id p)
 {
 	struct tmem_backend b = tmem_store_backend(other);
-	uint64_t first, second;
+	int64_t first, second;
 	unsigned at[3];
 
 	for (at[0] = 0; at[0] < WRITERS; at[0]++)
 		for (at[1] = 0; at[1] < PAIRS; at[1]++) {
 			at[2] = 0;
-			first = get(&b, s->pools[0].pool, at);
+			first = look(&b, p, at);
 			at[2] = 1;
-			second = get(&b, s->pools[0].pool, at);
+			second = look(&b, p, at);
+			if (first == -ENOENT || second == -ENOENT)
+				return false;
 			/* Dropped the other way round: then any first. */
 			CHECK(first == second || first == second + 1 ||
 			      (second == 0 && first));
 		}
+	return true;
+}
+
+/* Pools come and go, whole; each is looked at as soon as it is seen. */
+static void *look_at_what_is_there(void *arg)
+{
+	struct tmem_client *client = tmem_client_default(other);
+	struct tmem_client_pool pools[3];
+	tmem_pool_id seen[2] = { 0 };
+	unsigned nr, i;
+
+	(void)arg;
+	while (!atomic_load(&done) && atomic_load(&rounds_done) < WATCHED) {
+		nr = tmem_client_pools(client, pools, 3);
+		CHECK(nr <= 2); /* one, and what it is based on */
+		for (i = 0; i < nr; i++)
+			if (pools[i].id != seen[i])
+				check_pairs(seen[i] = pools[i].id);
+		sched_yield();
+	}
+	return NULL;
 }
 
 static void restore(struct snapbuf *buf, const struct tmem_snapshot *base,
@@ -184,7 +225,7 @@ static void save_round(unsigned long round)
 				    &here[now]),
 		 0);
 	restore(&buf, base, &there[now]);
-	check_pairs(&there[now]);
+	CHECK(check_pairs(there[now].pools[0].pool));
 	snapbuf_free(&buf);
 }
 
@@ -194,7 +235,7 @@ int main(int argc, char **argv)
 	struct tmem_store_options o = { .limit_bytes = 64u << 20,
 					.cool_after_ns = 1 };
 	static unsigned writers[WRITERS] = { 0, 1, 2 };
-	pthread_t threads[WRITERS + 1];
+	pthread_t threads[WRITERS + 2];
 	unsigned i;
 
 	seed = seed_from(argc, argv, 2);
@@ -209,10 +250,15 @@ int main(int argc, char **argv)
 					&writers[i]),
 			 0);
 	CHECK_EQ(pthread_create(&threads[WRITERS], NULL, maintain, NULL), 0);
-	for (unsigned long n = 0; n < rounds; n++)
+	CHECK_EQ(pthread_create(&threads[WRITERS + 1], NULL,
+				look_at_what_is_there, NULL),
+		 0);
+	for (unsigned long n = 0; n < rounds; n++) {
 		save_round(n);
+		atomic_fetch_add(&rounds_done, 1);
+	}
 	atomic_store(&done, 1);
-	for (i = 0; i <= WRITERS; i++)
+	for (i = 0; i < WRITERS + 2; i++)
 		CHECK_EQ(pthread_join(threads[i], NULL), 0);
 	tmem_store_check(store);
 	tmem_store_check(other);
