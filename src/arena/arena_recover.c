@@ -24,6 +24,9 @@ static int adopt_run(struct tmem_arena *arena, char *base)
 
 	if (!tmem_image_get_run(image, base, &nr, &c) || c >= TMEM_CLASSES)
 		return -ENOENT;
+	/* Its record would take memory for all that are before it. */
+	if (nr > tmem_image_most(image, 1))
+		return -ERANGE;
 	r = tmem_records_alloc_at(&arena->spans, nr);
 	if (r < 0)
 		return r;

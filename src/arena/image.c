@@ -27,6 +27,7 @@ enum {
 	BOOT_BYTES = 40,
 	CHUNKS_LEAST = 64,
 	CHUNKS_MOST = 1 << 24,
+	SLACK = 4096, /* records */
 	/* Address space for each byte of the limit: spans may be sparse. */
 	ROOM = 4,
 	CLASS_BITS = 7,
@@ -322,6 +323,11 @@ void *tmem_image_next(struct tmem_image *image, uint32_t *nr)
 		*nr = (uint32_t)((uint64_t)at / CHUNK);
 	}
 	return *nr < image->nr_chunks ? image->base + *nr * CHUNK : NULL;
+}
+
+uint64_t tmem_image_most(const struct tmem_image *image, unsigned per_page)
+{
+	return 2ull * image->nr_chunks * TMEM_CHUNK_PAGES * per_page + SLACK;
 }
 
 void tmem_image_find_data(const struct tmem_image *image, const void *chunk,

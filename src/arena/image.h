@@ -69,6 +69,13 @@ void tmem_image_adopt(struct tmem_image *image, void *chunk);
 void tmem_image_find_data(const struct tmem_image *image, const void *chunk,
 			  uint64_t *ret_pages);
 
+/*
+ * No more things than that, so many to a page at most, were ever there at once:
+ * a file does not become shorter.  Numbers of records are given out without
+ * gaps, but for a few (a page of them, and what was taken in vain).
+ */
+uint64_t tmem_image_most(const struct tmem_image *image, unsigned per_page);
+
 /* Whole pages.  populate: false if the file system has no room. */
 bool tmem_image_populate(const struct tmem_image *image, void *start,
 			 size_t bytes);

@@ -267,8 +267,11 @@ static bool restore_object(struct recovery *r, uint32_t handle,
 	struct tmem_store *store = r->store;
 	uint32_t nr = slot_of(r, handle)->object;
 	struct tmem_object *object;
-	int error = tmem_records_alloc_at(&store->objects, nr);
+	int error = -ERANGE;
 
+	/* Its record would take memory for all that are before it. */
+	if (nr <= tmem_image_most(store->image, 4096 / TMEM_SLOT_GRAIN))
+		error = tmem_records_alloc_at(&store->objects, nr);
 	if (error == -EEXIST || error == -ERANGE)
 		return false;
 	if (error == 0 && !tmem_object_init(store, key, nr)) {

@@ -10,6 +10,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "arena/image.h"
 #include "arena/map.h"
 #include "core/core.h"
 #include "core/object.h"
@@ -469,6 +470,44 @@ static void a_generation_near_the_end_is_refused(void)
 	a_generation_near_the_end_is_no_slots(false);
 }
 
+/* Numbers that none can have: their records would take 6 MiB, and 50. */
+static void a_number_beyond_all_takes_no_memory(void)
+{
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id pool = make_pool(b, 0);
+	uint32_t i, handle, object;
+	struct tmem_slot *slot;
+	uint64_t held;
+
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 1 + i), 0);
+	handle = handle_of(store, pool, 1);
+	object = tmem_arena_slot(&store->arena, handle)->object;
+	slot = tmem_arena_slot(&store->arena,
+			       tmem_object_nr(store, object)->slot);
+	slot->object = 1u << 24;
+	tmem_slot_seal(slot);
+	tmem_image_set_run(
+		store->image, tmem_arena_span(&store->arena, handle)->base,
+		(1u << 24) + 1, tmem_arena_span(&store->arena, handle)->class);
+	held = tmem_store_held_bytes(store);
+	tmem_store_close(store);
+
+	store = open_store(fd, LIMIT);
+	b = tmem_store_backend(store);
+	CHECK(tmem_store_held_bytes(store) < held + (1u << 20));
+	must_have(b, pool, 1, 0);
+	for (i = 0; i < PAGES; i++)
+		CHECK_EQ(store_page(b, pool, i, 5 + i), 0);
+	tmem_store_check(store);
+	for (i = 0; i < PAGES; i++)
+		must_have(b, pool, i, 5 + i);
+	tmem_store_close(store);
+	close(fd);
+}
+
 static unsigned maps_left; /* until one fails */
 
 static void *failing_map(size_t bytes, size_t align)
@@ -579,6 +618,7 @@ int main(int argc, char **argv)
 	RUN(what_is_there_may_exceed_the_limit);
 	RUN(a_slot_in_no_shard_is_dropped);
 	RUN(a_generation_near_the_end_is_refused);
+	RUN(a_number_beyond_all_takes_no_memory);
 	RUN(a_failed_open_loses_nothing);
 	a_damaged_image_has_right_pages_or_none(rounds);
 	return 0;
