@@ -44,6 +44,7 @@ enum {
 	DICT_BYTES = 2 * 4096,
 	POOLS = 4,
 	KEYS = 160,
+	EQUALS = 40, /* contents of pages that are equal to others */
 	PER_OBJECT = 20,
 	EPHEMERAL = 1, /* that pool is */
 	STEPS = 4000,
@@ -86,8 +87,11 @@ static struct log {
 	_Atomic uint64_t opened;
 	_Atomic uint64_t dicts;
 	_Atomic uint64_t dict_pages;
-	_Atomic uint64_t moved; /* to tiers, and what became of it */
+	_Atomic uint64_t equals; /* stores of what was there already */
+	_Atomic uint64_t refs;	 /* recovered */
+	_Atomic uint64_t moved;	 /* to tiers, and what became of it */
 	_Atomic uint64_t below;
+	_Atomic uint64_t below_by_dict;
 	_Atomic uint64_t promoted;
 	_Atomic uint64_t cleaned;
 	struct worker_log workers[WORKERS];
@@ -134,15 +138,17 @@ static void fill_alike(uint64_t *w, struct rng *rng, unsigned words)
 }
 
 /*
- * Same-filled, like others, well or badly compressible, by tag; never the same
- * twice.
+ * Same-filled, like others, well or badly compressible, by tag; one in five is
+ * equal to others, else never the same twice.
  */
 static void fill(void *page, uint32_t tag)
 {
-	struct rng rng = { tag };
+	struct rng rng = { tag % 5 ? tag : tag / 5 % EQUALS };
 	unsigned random = (unsigned)(rng_next(&rng) % 10) * 48, i;
 	uint64_t *w = page;
 
+	if (tag % 5 == 0)
+		tag = tag / 5 % EQUALS;
 	if (tag % 3 == 0) {
 		fill_alike(w, &rng, PAGE / 8);
 		return;
@@ -465,14 +471,15 @@ static void change_dict(struct tmem_store *store, struct rng *rng)
 
 static uint64_t maintain_seed;
 
-/* What this process has done with its tiers, on top of what others have. */
-static void note_tiers(struct tmem_store *store)
+/* What this process has done, on top of what others have. */
+static void note_work(struct tmem_store *store)
 {
 	static struct tmem_stats seen;
 	struct tmem_backend b = tmem_store_backend(store);
 	struct tmem_stats s;
 
 	b.ops->stats(b.self, &s);
+	atomic_fetch_add(&the_log->equals, s.dedup_stores - seen.dedup_stores);
 	atomic_fetch_add(&the_log->moved, s.tier_moved - seen.tier_moved);
 	atomic_fetch_add(&the_log->promoted,
 			 s.tier_promoted - seen.tier_promoted);
@@ -489,14 +496,38 @@ static void *maintain(void *arg)
 		if (rng_below(&rng, 4) == 0)
 			change_dict(arg, &rng);
 		tmem_store_maintain(arg, 500000);
-		if (nr_tiers)
-			note_tiers(arg);
+		note_work(arg);
 		nanosleep(&ts, NULL);
 	}
 	return NULL;
 }
 
 /* The child. */
+
+static uint64_t count_below_by_dict(struct tmem_store *store) TMEM_UNANALYSED
+{
+	struct tmem_place place;
+	uint64_t nr = 0;
+	uint32_t i, object;
+
+	for (i = 0; i < store->nr_shards; i++)
+		for (object = store->shards[i].objects; object;
+		     object = tmem_object_nr(store, object)->next) {
+			uint32_t head = tmem_object_nr(store, object)->head;
+			uint32_t at = head;
+
+			do {
+				const struct tmem_slot *slot;
+
+				slot = tmem_arena_slot(&store->arena, at);
+				memcpy(&place, slot->data, sizeof(place));
+				nr += tmem_slot_form(slot) == TMEM_FORM_TIER &&
+				      place.dict;
+				at = tmem_arena_link(&store->arena, at)->next;
+			} while (at != head);
+		}
+	return nr;
+}
 
 static struct tmem_store *open_store(int fd)
 {
@@ -524,6 +555,8 @@ static struct tmem_store *open_store(int fd)
 	CHECK_EQ(s.recover_torn, 0);
 	CHECK_EQ(s.recover_lost, 0);
 	atomic_fetch_add(&the_log->below, s.tier_pages);
+	atomic_fetch_add(&the_log->below_by_dict, count_below_by_dict(store));
+	atomic_fetch_add(&the_log->refs, s.ref_pages);
 	atomic_fetch_add(&the_log->recovered, s.recovered);
 	atomic_fetch_add(&the_log->stale, s.recover_stale);
 	atomic_fetch_add(&the_log->opened, 1);
@@ -677,6 +710,9 @@ int main(int argc, char **argv)
 		atomic_store(&the_log->workers[i].tags, WORKERS);
 	for (i = 0; i < kills; i++)
 		run_and_kill(fd, &rng, rng_below(&rng, 5) == 0);
+	printf("%llu stores of equal pages, %llu references recovered\n",
+	       (unsigned long long)atomic_load(&the_log->equals),
+	       (unsigned long long)atomic_load(&the_log->refs));
 	printf("%u kills, %llu operations; %llu times recovered %llu pages, "
 	       "%llu of them by %llu dictionaries, and %llu stale slots\n",
 	       kills, (unsigned long long)atomic_load(&the_log->ops),
@@ -686,12 +722,17 @@ int main(int argc, char **argv)
 	       (unsigned long long)atomic_load(&the_log->dicts),
 	       (unsigned long long)atomic_load(&the_log->stale));
 	if (nr_tiers)
-		printf("%llu pages moved down, %llu found there, %llu came "
-		       "back, %llu cleaned\n",
+		printf("%llu pages moved down, %llu found there, %llu of these "
+		       "with a dictionary, %llu came back, %llu cleaned\n",
 		       (unsigned long long)atomic_load(&the_log->moved),
 		       (unsigned long long)atomic_load(&the_log->below),
+		       (unsigned long long)atomic_load(&the_log->below_by_dict),
 		       (unsigned long long)atomic_load(&the_log->promoted),
 		       (unsigned long long)atomic_load(&the_log->cleaned));
+	CHECK(kills < 100 || atomic_load(&the_log->refs) > 0);
+	CHECK(kills < 100 || atomic_load(&the_log->equals) > 0);
 	CHECK(!nr_tiers || kills < 100 || atomic_load(&the_log->below) > 0);
+	CHECK(!nr_tiers || kills < 100 ||
+	      atomic_load(&the_log->below_by_dict) > 0);
 	return 0;
 }

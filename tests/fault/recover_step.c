@@ -496,7 +496,9 @@ static void step(struct rng *rng, uint32_t tag)
 	}
 	if (tier_fd >= 0 && k % 4 == 0)
 		k = 85;
-	if (k < 45)
+	if (k < 10 && now.tags[0][key]) /* equal to that */
+		store_one(p, (uint32_t)rng_below(rng, KEYS), now.tags[0][key]);
+	else if (k < 45)
 		store_one(p, key, tag);
 	else if (k < 55)
 		load_one(p, key);
@@ -514,6 +516,7 @@ static void step(struct rng *rng, uint32_t tag)
 		destroy_pool(p);
 }
 
+/* Some of them equal to their neighbours. */
 static void fill_up(struct rng *rng)
 {
 	uint32_t key;
@@ -522,7 +525,8 @@ static void fill_up(struct rng *rng)
 	for (p = 0; p < POOLS; p++)
 		for (key = 0; key < KEYS; key++)
 			if (now.ids[p] && rng_below(rng, 2)) {
-				now.tags[p][key] = 1000000 + key * POOLS + p;
+				now.tags[p][key] =
+					1000000 + key / 3 * POOLS + p;
 				CHECK_EQ(do_store(p, key, now.tags[p][key]), 0);
 			}
 }
@@ -530,6 +534,7 @@ static void fill_up(struct rng *rng)
 static void run(unsigned rounds, uint64_t seed)
 {
 	struct rng rng = { seed };
+	struct tmem_stats stats;
 	unsigned i;
 
 	the_store = open_store(image_fd, tier_fd);
@@ -545,6 +550,9 @@ static void run(unsigned rounds, uint64_t seed)
 			change_dict(0, 1);
 		tmem_store_check(the_store);
 	}
+	CHECK_EQ(b.ops->stats(b.self, &stats), 0);
+	printf("%llu stores of equal pages\n",
+	       (unsigned long long)stats.dedup_stores);
 	tmem_store_close(the_store);
 }
 
