@@ -349,20 +349,6 @@ static void read_usage(struct tmem_pager *pager)
 	read_shares(pager, pager->usage_base_pages);
 }
 
-/* B4: until then, what may the program do behind our back? */
-static uint64_t next_tick(const struct tmem_pager *pager, int64_t headroom)
-{
-	uint64_t ns = TICK_MAX_NS;
-
-	if (headroom < 0)
-		return TICK_OVER_NS;
-	ns = (uint64_t)headroom * NS_PER_MS /
-	     (GROW_PAGES_PER_MS * pager->nr_handlers);
-	if (ns < TICK_MIN_NS)
-		return TICK_MIN_NS;
-	return ns > TICK_MAX_NS ? TICK_MAX_NS : ns;
-}
-
 /* Pages present that the table does not know: new, or not registered yet. */
 static int64_t unknown_pages(const struct tmem_pager *pager, int64_t usage)
 {
@@ -472,12 +458,23 @@ static bool nothing_new(struct tmem_pager *pager)
 	return false;
 }
 
-/* Half: the next look must come while there is still room. */
-static uint64_t tick_for(const struct tmem_pager *pager, int64_t usage)
+/*
+ * B4: until then, what may the program do behind our back?  It counts on half
+ * of the room: the next look must come while there is still some.
+ */
+static uint64_t next_tick(const struct tmem_pager *pager, int64_t usage)
 {
 	int64_t avail = atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
+	int64_t headroom = (grant_pages(pager) + avail - usage) / 2;
+	uint64_t ns;
 
-	return next_tick(pager, (grant_pages(pager) + avail - usage) / 2);
+	if (headroom < 0)
+		return TICK_OVER_NS;
+	ns = (uint64_t)headroom * NS_PER_MS /
+	     (GROW_PAGES_PER_MS * pager->nr_handlers);
+	if (ns < TICK_MIN_NS)
+		return TICK_MIN_NS;
+	return ns > TICK_MAX_NS ? TICK_MAX_NS : ns;
 }
 
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
@@ -504,7 +501,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 		tmem_link_swap_full(pager);
 	}
 	tmem_budget_report(pager);
-	return tick_for(pager, usage);
+	return next_tick(pager, usage);
 }
 
 void tmem_budget_report(struct tmem_pager *pager)
