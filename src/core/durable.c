@@ -172,7 +172,8 @@ uint64_t tmem_durable_check(struct tmem_store *store)
 		return 0;
 	tmem_records_for_each(&store->objects, check_object, &w);
 	for (i = 0; i < TMEM_MAX_POOLS; i++)
-		if (atomic_load(&store->pools[i].id) && !may_lack_slot(store, i))
+		if (atomic_load(&store->pools[i].id) &&
+		    !may_lack_slot(store, i))
 			check_slot(&w, store->pools[i].slot, TMEM_FORM_POOL, i);
 	for (i = 0; i < TMEM_MAX_CLIENTS; i++)
 		if (atomic_load(&store->weights[i]))

@@ -296,8 +296,7 @@ static void shrink_dir(struct tmem_hints *hints, struct tmem_meta *meta,
 		memcpy(hints->first, hints->pages,
 		       size * sizeof(struct tmem_hints_page *));
 	}
-	tmem_meta_free(meta, (char *)hints->pages + want * 4096ul,
-		       have - want);
+	tmem_meta_free(meta, (char *)hints->pages + want * 4096ul, have - want);
 	if (!want)
 		hints->pages = hints->first;
 	hints->dir_pages = want;

@@ -551,8 +551,8 @@ static void show_pools(struct restorer *r)
 	tmem_lock_acquire(&r->client->store->control);
 	for (i = 0; i < r->snapshot.nr_pools; i++)
 		if (r->is_staged[i])
-			tmem_pool_show_staged_locked(
-				r->client, r->snapshot.pools[i].pool);
+			tmem_pool_show_staged_locked(r->client,
+						     r->snapshot.pools[i].pool);
 	tmem_lock_release(&r->client->store->control);
 }
 

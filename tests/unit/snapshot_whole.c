@@ -183,7 +183,7 @@ static size_t block_at(const struct snapbuf *buf, size_t nr, size_t byte)
 struct trial {
 	struct snapbuf buf;
 	struct tmem_snapshot_options options;
-	tmem_pool_id base; /* restored before; 0: none is needed */
+	tmem_pool_id base;   /* restored before; 0: none is needed */
 	uint64_t held_bytes; /* at first */
 	uint64_t done;
 };
