@@ -23,14 +23,19 @@ static struct tmem_snapshot first, there;
 static struct snapbuf full, increment;
 static unsigned hooked;
 static unsigned long answers[5];
+static bool restartable; /* the one that is restored to */
 
-static struct tmem_store *open_one(uint64_t limit_bytes)
+static struct tmem_store *open_one(uint64_t limit_bytes, bool lasts)
 {
+	int fd = lasts ? memfd_create("image", MFD_CLOEXEC) : -1;
 	struct tmem_store_options o = { .limit_bytes = limit_bytes,
-					.max_limit_bytes = 64u << 20 };
+					.max_limit_bytes = 64u << 20,
+					.arena_fd = lasts ? &fd : NULL };
 	struct tmem_store *s;
 
 	CHECK_EQ(tmem_store_open(&o, &s), 0);
+	if (lasts)
+		close(fd);
 	return s;
 }
 
@@ -104,8 +109,8 @@ static int restore(struct snapbuf *buf, const struct tmem_snapshot *since,
 static void begin(uint64_t limit_bytes)
 {
 	storemodel_maps_arm(0, 0);
-	from = open_one(64u << 20);
-	to = open_one(limit_bytes);
+	from = open_one(64u << 20, false);
+	to = open_one(limit_bytes, restartable);
 	a = tmem_store_backend(from);
 	b = tmem_store_backend(to);
 	CHECK_EQ(a.ops->pool_create(a.self, NULL, &pool), 0);
@@ -278,6 +283,8 @@ int main(void)
 	RUN(the_nth_mapping_fails);
 	RUN(the_limit_strikes);
 	RUN(the_limit_strikes_the_pins);
+	restartable = true;
+	RUN(the_limit_strikes);
 	printf("failed: %lu reads, %lu writes, %lu mappings, %lu limits, "
 	       "%lu while saving\n",
 	       answers[0], answers[1], answers[2], answers[3], answers[4]);
