@@ -192,6 +192,8 @@ static void restore_pool(struct recovery *r, uint32_t number, uint32_t handle)
 	memcpy(&data, slot_of(r, handle)->data, sizeof(data));
 	if (!is_pool(r, number, &data))
 		return;
+	if (!(data.flags & TMEM_POOL_SHARED)) /* nobody joins it again */
+		memset(data.joins, 0, sizeof(data.joins));
 	if ((data.flags & TMEM_POOL_EPHEMERAL) && !make_queues(r, pool)) {
 		r->error = -ENOMEM;
 		return;

@@ -13,6 +13,7 @@
 #include "arena/image.h"
 #include "arena/map.h"
 #include "core/core.h"
+#include "core/durable.h"
 #include "core/object.h"
 #include "core/pool.h"
 #include "fstest.h"
@@ -470,6 +471,31 @@ static void a_generation_near_the_end_is_refused(void)
 	a_generation_near_the_end_is_no_slots(false);
 }
 
+/* One destroy is enough, whatever the image says. */
+static void a_private_pool_was_joined_once(void)
+{
+	int fd = image_memfd();
+	struct tmem_store *store = open_store(fd, LIMIT);
+	struct tmem_backend b = tmem_store_backend(store);
+	tmem_pool_id eph = make_pool(b, TMEM_POOL_EPHEMERAL);
+	struct tmem_durable_pool data;
+	struct tmem_slot *slot;
+
+	slot = tmem_arena_slot(&store->arena,
+			       store->pools[tmem_pool_number(eph)].slot);
+	memcpy(&data, slot->data, sizeof(data));
+	data.joins[0] = 7;
+	memcpy(slot->data, &data, sizeof(data));
+	tmem_slot_seal(slot);
+	tmem_store_close(store);
+	store = open_store(fd, LIMIT);
+	b = tmem_store_backend(store);
+	CHECK_EQ(b.ops->pool_destroy(b.self, eph), 0);
+	CHECK_EQ(b.ops->pool_destroy(b.self, eph), -ENOENT);
+	tmem_store_close(store);
+	close(fd);
+}
+
 /* Numbers that none can have: their records would take 6 MiB, and 50. */
 static void a_number_beyond_all_takes_no_memory(void)
 {
@@ -618,6 +644,7 @@ int main(int argc, char **argv)
 	RUN(what_is_there_may_exceed_the_limit);
 	RUN(a_slot_in_no_shard_is_dropped);
 	RUN(a_generation_near_the_end_is_refused);
+	RUN(a_private_pool_was_joined_once);
 	RUN(a_number_beyond_all_takes_no_memory);
 	RUN(a_failed_open_loses_nothing);
 	a_damaged_image_has_right_pages_or_none(rounds);
