@@ -625,7 +625,7 @@ static void a_tier_without_memory_takes_none(void)
 	held = tmem_store_held_bytes(store);
 	while (r < 0) {
 		atomic_store(&store->account.limit_bytes,
-			     held + denied++ * 4096);
+			     held + denied++ * 4096ul);
 		r = tmem_tiering_attach(store, &testtier_ops, tier, NULL);
 		tmem_store_check(store);
 		CHECK(r == 0 || r == -ENOMEM);
