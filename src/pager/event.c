@@ -147,6 +147,26 @@ uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
 	return vpn;
 }
 
+uint64_t tmem_event_follow(const struct tmem_pager *pager, uint64_t vpn)
+{
+	const struct tmem_deferred *d = pager->deferred;
+	uint64_t i, nr = atomic_load(&d->nr);
+
+	for (i = 0; i < nr; i++) {
+		const struct tmem_note *n = &d->note[i];
+
+		if (n->kind != NOTE_MOVED) {
+			if (vpn >= n->from && vpn < n->to)
+				return UINT64_MAX;
+		} else if (vpn >= n->from && vpn < n->from + n->nr) {
+			vpn = vpn - n->from + n->to;
+		} else if (vpn >= n->to && vpn < n->to + n->nr) {
+			return UINT64_MAX;
+		}
+	}
+	return vpn;
+}
+
 void tmem_event_catch_up_locked(struct tmem_pager *pager)
 {
 	struct tmem_deferred *d = pager->deferred;

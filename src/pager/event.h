@@ -69,6 +69,9 @@ uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
 /* By all of them. */
 uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn);
 
+/* The other way: where what the table has at vpn is now; likewise. */
+uint64_t tmem_event_follow(const struct tmem_pager *pager, uint64_t vpn);
+
 /* In a fork's child: forgets what the notes cover. */
 void tmem_event_forget_noted_locked(struct tmem_pager *pager,
 				    const struct tmem_deferred *notes)

@@ -71,9 +71,11 @@ static void put_back_locked(struct tmem_pager *pager,
 
 	PAGER_COUNT(pager, evict_nospace, 1);
 	while (r == -EAGAIN && !f->gone) {
-		vpn = tmem_table_vpn(&pager->table, f->handle);
-		if (tmem_event_resolve(pager, vpn) != vpn)
-			break; /* unmapped while events are put off */
+		/* Unmapped or moved while events are put off? */
+		vpn = tmem_event_follow(
+			pager, tmem_table_vpn(&pager->table, f->handle));
+		if (vpn == UINT64_MAX)
+			break;
 		r = tmem_install_copy(pager->uffd, vpn, page);
 		/* The event that waits may be about this very page. */
 		if (r == -EAGAIN && tmem_event_read_locked(pager, &addr) == 1)

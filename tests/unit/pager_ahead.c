@@ -401,6 +401,32 @@ static void step(void)
 	check();
 }
 
+/* Where a page is, and what a place has, by the same notes. */
+static void check_notes(void) TMEM_UNANALYSED
+{
+	struct tmem_deferred *d = pager.deferred;
+	uint64_t vpn, at, k;
+
+	for (k = 0; k < 8; k++) {
+		uint64_t from = BASE + roll(32), nr = 1 + roll(8);
+
+		d->note[k] = (struct tmem_note){ NOTE_GONE + roll(3), from,
+						 from + nr, nr };
+		if (d->note[k].kind == NOTE_MOVED)
+			d->note[k].to = from + nr + roll(16);
+		atomic_store(&d->nr, k + 1);
+		for (vpn = BASE; vpn < BASE + 64; vpn++) {
+			at = tmem_event_follow(&pager, vpn);
+			TMEM_ASSERT(at == UINT64_MAX ||
+				    tmem_event_resolve(&pager, at) == vpn);
+			at = tmem_event_resolve(&pager, vpn);
+			TMEM_ASSERT(at == UINT64_MAX ||
+				    tmem_event_follow(&pager, at) == vpn);
+		}
+	}
+	atomic_store(&d->nr, 0);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long steps = argc > 1 ? strtoul(argv[1], NULL, 10) : 20000, i;
@@ -423,6 +449,8 @@ int main(int argc, char **argv)
 	    tmem_offsets_init(&pager))
 		return 2;
 	tmem_ahead_start(&pager);
+	for (i = 0; i < 100; i++)
+		check_notes();
 	for (i = 0; i < steps; i++)
 		step();
 	printf("%u pages installed, %u refusals\n", nr_installed, nr_refused);
