@@ -288,7 +288,8 @@ static int walk_table(struct tmem_deadpager *dp, entry_fn *fn, void *arg)
 		dp->info.nr_damaged++;
 		return 0;
 	}
-	for (i = 0; i < TABLE_L1 && r == 0; i++)
+	/* The upper half is no place in memory. */
+	for (i = 0; i < TABLE_L1 / 2 && r == 0; i++)
 		if (l1[i])
 			r = walk_level(dp, l1[i], (uint64_t)i * TABLE_L2, fn,
 				       arg);

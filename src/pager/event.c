@@ -105,6 +105,7 @@ static void apply_locked(struct tmem_pager *pager, const struct tmem_note *n)
 	TMEM_REQUIRES(&pager->lock)
 {
 	struct move_arg m = { pager, n->from, n->to };
+	struct move_arg aside = { pager, n->to, n->to + LATE_ASIDE };
 
 	switch (n->kind) {
 	case NOTE_UNMAPPED:
@@ -115,12 +116,21 @@ static void apply_locked(struct tmem_pager *pager, const struct tmem_note *n)
 		tmem_event_forget_locked(pager, n->from, n->to);
 		break;
 	default:
-		tmem_event_forget_locked(pager, n->to, n->to + n->nr);
+		/* What was there has left; where to may be told late: E3. */
+		tmem_event_forget_locked(pager, aside.to, aside.to + n->nr);
+		tmem_table_walk(&pager->table, n->to, n->to + n->nr, move_page,
+				&aside);
 		tmem_table_walk(&pager->table, n->from, n->from + n->nr,
 				move_page, &m);
 		tmem_table_unpin(&pager->table, n->from, n->from + n->nr);
 		break;
 	}
+}
+
+/* Is what is at vpn there because of this move? */
+static bool is_aside(const struct tmem_note *n, uint64_t vpn)
+{
+	return vpn >= n->to + LATE_ASIDE && vpn < n->to + LATE_ASIDE + n->nr;
 }
 
 uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn)
@@ -140,6 +150,8 @@ uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
 				return UINT64_MAX;
 		} else if (vpn >= n->to && vpn < n->to + n->nr) {
 			vpn = vpn - n->to + n->from;
+		} else if (is_aside(n, vpn)) {
+			vpn -= LATE_ASIDE;
 		} else if (vpn >= n->from && vpn < n->from + n->nr) {
 			return UINT64_MAX;
 		}
@@ -161,6 +173,8 @@ uint64_t tmem_event_follow(const struct tmem_pager *pager, uint64_t vpn)
 		} else if (vpn >= n->from && vpn < n->from + n->nr) {
 			vpn = vpn - n->from + n->to;
 		} else if (vpn >= n->to && vpn < n->to + n->nr) {
+			vpn += LATE_ASIDE;
+		} else if (is_aside(n, vpn)) {
 			return UINT64_MAX;
 		}
 	}
@@ -191,6 +205,8 @@ void tmem_event_forget_noted_locked(struct tmem_pager *pager,
 		}
 		tmem_event_forget_locked(pager, n->from, n->from + n->nr);
 		tmem_event_forget_locked(pager, n->to, n->to + n->nr);
+		tmem_event_forget_locked(pager, n->to + LATE_ASIDE,
+					 n->to + LATE_ASIDE + n->nr);
 	}
 }
 
@@ -213,17 +229,20 @@ static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)
  * How many of the `nr` pages that an event says were moved are at `to`.  For
  * an mremap() to a fixed place that also shrinks, Linux 6.12 reports the old
  * length (6.18 the new one): what is mapped after the new place would be
- * taken for moved, and forgotten.  The caller of mremap() still waits, so
- * the mapping is as it left it.
+ * taken for moved, and forgotten.  Where the new mapping ends is looked up
+ * only there: the caller goes on once its event was read, and may have
+ * changed it again.
  */
 static uint64_t moved_pages(const struct tmem_pager *pager, uint64_t to,
 			    uint64_t nr)
 {
-	uint64_t end = tmem_procfs_mapping_end(
-		pager->maps_fd, to * TMEM_PAGE_SIZE, (char *)pager->maps_buffer,
-		PAGER_MAPS_BUFFER);
-	uint64_t there;
+	uint64_t end, there;
 
+	if (pager->remaps_right)
+		return nr;
+	end = tmem_procfs_mapping_end(pager->maps_fd, to * TMEM_PAGE_SIZE,
+				      (char *)pager->maps_buffer,
+				      PAGER_MAPS_BUFFER);
 	if (!end)
 		return nr;
 	there = tmem_vpn(end) - to;
@@ -233,15 +252,34 @@ static uint64_t moved_pages(const struct tmem_pager *pager, uint64_t to,
 static void unmapped_locked(struct tmem_pager *pager, uint64_t start,
 			    uint64_t end) TMEM_REQUIRES(&pager->lock)
 {
-	struct tmem_range gone[LATE_PARTS];
-	unsigned i, nr = tmem_late_unmapped_locked(pager, start, end, gone);
+	struct tmem_late_part part[LATE_PARTS];
+	unsigned i, nr = tmem_late_left_locked(pager, start, end, false, part);
 
 	for (i = 0; i < nr; i++) {
-		struct tmem_note n = { NOTE_UNMAPPED, gone[i].start,
-				       gone[i].end, 0 };
+		uint64_t aside = part[i].is_late ? LATE_ASIDE : 0;
+		struct tmem_note n = { NOTE_UNMAPPED, part[i].start + aside,
+				       part[i].end + aside, 0 };
 
 		note_locked(pager, &n);
 	}
+}
+
+static void moved_locked(struct tmem_pager *pager, uint64_t from, uint64_t to,
+			 uint64_t nr_pages) TMEM_REQUIRES(&pager->lock)
+{
+	uint64_t end = from + moved_pages(pager, to, nr_pages);
+	struct tmem_late_part part[LATE_PARTS];
+	unsigned i, nr = tmem_late_left_locked(pager, from, end, true, part);
+
+	for (i = 0; i < nr; i++) {
+		uint64_t aside = part[i].is_late ? LATE_ASIDE : 0;
+		struct tmem_note n = { NOTE_MOVED, part[i].start + aside,
+				       to + part[i].start - from,
+				       part[i].end - part[i].start };
+
+		note_locked(pager, &n);
+	}
+	tmem_late_moved_locked(pager, to, to + end - from);
 }
 
 static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
@@ -257,13 +295,9 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 		break;
 	case UFFD_EVENT_REMAP:
 		PAGER_COUNT(pager, events_remap, 1);
-		n.kind = NOTE_MOVED;
-		n.from = tmem_vpn(msg->arg.remap.from);
-		n.to = tmem_vpn(msg->arg.remap.to);
-		n.nr = tmem_vpn(msg->arg.remap.len + TMEM_PAGE_SIZE - 1);
-		n.nr = moved_pages(pager, n.to, n.nr);
-		note_locked(pager, &n);
-		tmem_late_moved_locked(pager, n.to, n.to + n.nr);
+		moved_locked(pager, tmem_vpn(msg->arg.remap.from),
+			     tmem_vpn(msg->arg.remap.to),
+			     tmem_vpn(msg->arg.remap.len + TMEM_PAGE_SIZE - 1));
 		break;
 	case UFFD_EVENT_REMOVE:
 		PAGER_COUNT(pager, events_remove, 1);

@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Late events: munmap() tells after it has let go of the memory map, so a
- * thread that moves memory to the same place (mremap) may be heard first.
+ * Late events: munmap() and mremap() tell after they have let go of the memory
+ * map, so a thread that moves memory to the same place (mremap) may be heard
+ * first.
  *
- * Read in that order, the munmap would make us forget what was moved.  So the
- * places that memory was moved to are remembered while an event from before
- * may still be on its way; and when one says that such a place was unmapped,
- * the kernel's maps tell: memory that is there, and watched, is what was
- * moved.
+ * Read in that order, what was moved there would be forgotten with the munmap,
+ * or go where the first mremap went.  So the places that memory was moved to
+ * are remembered while an event from before may still be on its way; and when
+ * one says that such a place was left, the kernel's maps tell: memory that is
+ * there, and watched, is what was moved, and the event is about what was there
+ * before.
  *
  *   E1  No event from before a move is on its way once an ioctl has installed
  *       or moved a page after it: the kernel refuses those (EAGAIN) from before
  *       a munmap until its event was read.  Then nothing is remembered.
  *   E2  What we registered ourselves says nothing: then its place is not
  *       remembered any more either.
+ *   E3  What the table had of a place that memory was moved to is LATE_ASIDE
+ *       further on in the table, where no page can be, until the event about
+ *       it was read: within pager->aside.  When nothing is remembered, nothing
+ *       is there (but in fork mode: then until after it).
  *
  * All under the pager's lock.
  */
@@ -23,8 +29,18 @@
 #include "pager.h"
 
 enum {
-	/* Parts of one range. */
-	LATE_PARTS = 16
+	/* Parts of one range that are told apart. */
+	LATE_KEPT = 15,
+	LATE_PARTS = 2 * LATE_KEPT + 1
+};
+
+#define LATE_ASIDE (1ull << 35) /* vpns */
+
+/* A part of what an event is about. */
+struct tmem_late_part {
+	uint64_t start; /* vpns */
+	uint64_t end;
+	bool is_late; /* it is about what is aside */
 };
 
 /* Memory was moved to [to, end) (vpns). */
@@ -36,19 +52,25 @@ void tmem_late_registered_locked(struct tmem_pager *pager, uint64_t start,
 				 uint64_t end) TMEM_REQUIRES(&pager->lock);
 
 /*
- * [start, end) (vpns) was unmapped, an event says: which parts of it are
- * really gone, at most LATE_PARTS; returns how many.
+ * [start, end) (vpns) was unmapped, or with `is_move` moved elsewhere, an
+ * event says: its parts, in order, without gaps.  At most LATE_PARTS; returns
+ * how many.
  */
-unsigned tmem_late_unmapped_locked(struct tmem_pager *pager, uint64_t start,
-				   uint64_t end,
-				   struct tmem_range ret_gone[LATE_PARTS])
+unsigned tmem_late_left_locked(struct tmem_pager *pager, uint64_t start,
+			       uint64_t end, bool is_move,
+			       struct tmem_late_part ret_part[LATE_PARTS])
+	TMEM_REQUIRES(&pager->lock);
+
+/* Forgets what is remembered, and what is aside. */
+void tmem_late_forget_locked(struct tmem_pager *pager)
 	TMEM_REQUIRES(&pager->lock);
 
 /* E1: an ioctl has just succeeded. */
 static inline void tmem_late_quiet_locked(struct tmem_pager *pager)
 	TMEM_REQUIRES(&pager->lock)
 {
-	pager->nr_moved = 0;
+	if (pager->nr_moved || pager->aside.end)
+		tmem_late_forget_locked(pager);
 }
 
 #endif

@@ -154,7 +154,8 @@ struct tmem_pager {
 	int program_pidfd;
 	int statm_fd;
 	int pagemap_fd;
-	int maps_fd; /* -1: no PROCMAP_QUERY */
+	int maps_fd;	   /* -1: no PROCMAP_QUERY */
+	bool remaps_right; /* events of mremap() have the right length */
 	int swap_file_fd;
 	int swap_map_fd;
 
@@ -221,6 +222,7 @@ struct tmem_pager {
 	unsigned nr_own;
 	unsigned nr_moved;
 	struct tmem_range moved[PAGER_MAX_MOVED]; /* vpns: late.h */
+	struct tmem_range aside;		  /* vpns: late.h, E3 */
 	struct tmem_range left_out[PAGER_MAX_LEFT_OUT];
 	unsigned nr_left_out;
 	bool zeros_new; /* zeros_found was not told yet */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "base/sys.h"
 #include "base/uffd.h"
@@ -274,6 +275,44 @@ bool tmem_procfs_tasks(int pid, tmem_procfs_task_fn *fn, void *arg)
 	}
 	tmem_sys_close((int)fd);
 	return found;
+}
+
+int tmem_procfs_syscall(int pid, int tid, uint64_t nr, uint64_t ret_args[6])
+{
+	char base[64], path[96], text[256];
+	const char *p = text;
+	unsigned i;
+	long n;
+
+	tmem_procfs_path(base, "/proc/", (uint64_t)pid, "/task/");
+	tmem_procfs_path(path, base, (uint64_t)tid, "/syscall");
+	n = read_file(path, text, sizeof(text));
+	if (n <= 0)
+		return n < 0 ? (int)n : -ENOENT;
+	if (*p == 'r') /* running */
+		return -EAGAIN;
+	if (*p < '0' || *p > '9' || tmem_procfs_decimal(&p) != nr)
+		return -ENOENT;
+	for (i = 0; i < 6; i++) {
+		if (memcmp(p, " 0x", 3) != 0)
+			return -ENOENT;
+		p += 3;
+		ret_args[i] = tmem_procfs_hex(&p);
+	}
+	return 0;
+}
+
+bool tmem_procfs_linux(unsigned major, unsigned minor)
+{
+	struct utsname name;
+	const char *p = name.release;
+	uint64_t is;
+
+	if (tmem_sys(SYS_uname, &name) < 0)
+		return false;
+	is = tmem_procfs_decimal(&p);
+	p += *p == '.';
+	return is > major || (is == major && tmem_procfs_decimal(&p) >= minor);
 }
 
 uint64_t tmem_procfs_mapped_pages(int pid)

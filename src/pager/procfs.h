@@ -21,6 +21,14 @@ int tmem_procfs_statm(int fd, uint64_t *ret_rss, uint64_t *ret_file_shmem);
  */
 typedef bool tmem_procfs_task_fn(void *arg, int tid);
 bool tmem_procfs_tasks(int pid, tmem_procfs_task_fn *fn, void *arg);
+/*
+ * The arguments of the system call that a thread of the process sleeps in: 0
+ * if it is number `nr`.  -ENOENT: another or none.  -EAGAIN: the thread does
+ * not sleep.  Else -errno: it takes the right to trace it.
+ */
+int tmem_procfs_syscall(int pid, int tid, uint64_t nr, uint64_t ret_args[6]);
+/* Is this Linux major.minor or later? */
+bool tmem_procfs_linux(unsigned major, unsigned minor);
 /* Mapped pages of a process; 0 if unknown. */
 uint64_t tmem_procfs_mapped_pages(int pid);
 /* A field of /proc/PID/stat, numbered as in proc(5); 0 if unknown. */

@@ -121,6 +121,7 @@ static int open_files(struct tmem_pager *pager)
 {
 	pager->statm_fd = (int)tmem_sys(SYS_open, "/proc/self/statm",
 					O_RDONLY | O_CLOEXEC);
+	pager->remaps_right = tmem_procfs_linux(6, 18);
 	pager->maps_fd = (int)tmem_sys(SYS_open, "/proc/self/maps",
 				       O_RDONLY | O_CLOEXEC);
 	pager->pagemap_fd = (int)tmem_sys(SYS_open, "/proc/self/pagemap",

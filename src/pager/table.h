@@ -49,7 +49,8 @@ enum {
 	LEAF_PAGES = 1 << LEAF_SHIFT,
 	LEAF_WORDS = LEAF_PAGES / 64,
 	TABLE_VALUE_BITS = 29,
-	TABLE_L1 = 8192,  /* of 16 GiB each: 128 TiB */
+	/* Of 16 GiB each: 128 TiB, and as much where no page is (late.h). */
+	TABLE_L1 = 2 * 8192,
 	TABLE_L2 = 65536, /* leaves */
 	TABLE_CHUNK = 128,
 	TABLE_CHUNKS = 1 << 17

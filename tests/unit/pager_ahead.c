@@ -7,8 +7,9 @@
  * go of the lock, and at each ioctl, a random schedule may unmap, drop or move
  * pages, write to them, evict others, have an event wait unread (the ioctls
  * say EAGAIN), turn fork mode on, or make a copy unreadable.  What is
- * installed must be what the program would read without us.  After each
- * step:
+ * installed must be what the program would read without us.  An event may be
+ * heard before one that happened earlier, and made its place free: late.h.
+ * After each step:
  *
  *   A1  A page that is present has the program's content; one that is not is
  *       STORED with a copy of it, or is to be zeros and NONE.
@@ -31,6 +32,7 @@
 #include "pager/event.h"
 #include "pager/gate.h"
 #include "pager/install.h"
+#include "pager/late.h"
 #include "pager/load.h"
 #include "pager/offsets.h"
 #include "pager/region.h"
@@ -51,6 +53,7 @@ static bool asleep[NR];	       /* somebody waits for this page */
 static uint64_t copy[OFFSETS]; /* frontswap */
 static bool unreadable[OFFSETS];
 static struct tmem_note pending; /* an event that was not read yet */
+static bool is_late;		 /* it has happened, and so did a later one */
 
 static struct tmem_pager pager;
 static struct tmem_anchor anchor;
@@ -121,7 +124,7 @@ void tmem_frontswap_invalidate_page(struct tmem_frontswap *fs, unsigned type,
 
 static void wake(uint64_t vpn, unsigned nr)
 {
-	while (nr-- > 0)
+	while (nr-- > 0 && vpn < LATE_ASIDE)
 		asleep[vpn + nr - BASE] = false;
 }
 
@@ -187,11 +190,12 @@ static void read_event(const struct tmem_note *n) TMEM_UNANALYSED
 {
 	uint64_t nr = atomic_load(&pager.deferred->nr);
 
-	happen(n);
 	pager.deferred->note[nr] = *n;
 	atomic_store(&pager.deferred->nr, nr + 1);
 	if (!atomic_load(&pager.fork_mode))
 		tmem_event_catch_up_locked(&pager);
+	if (n->kind == NOTE_MOVED)
+		tmem_late_moved_locked(&pager, n->to, n->to + n->nr);
 }
 
 static struct tmem_note random_event(void)
@@ -208,9 +212,33 @@ static struct tmem_note random_event(void)
 
 static void read_pending(void)
 {
-	if (pending.kind)
-		read_event(&pending);
+	if (!pending.kind)
+		return;
+	if (!is_late)
+		happen(&pending);
+	read_event(&pending);
 	pending.kind = 0;
+	is_late = false;
+}
+
+/* A place is left, and then moved to, which is heard first. */
+static void swapped_events(void)
+{
+	struct tmem_note n = random_event(), left = { .nr = n.nr };
+
+	n.kind = NOTE_MOVED;
+	n.to = BASE + NR / 2 + 24 * roll(3);
+	left.from = n.to;
+	left.kind = roll(2) ? NOTE_MOVED : NOTE_UNMAPPED;
+	left.to = left.kind == NOTE_MOVED ? BASE + NR - 25 : n.to + n.nr;
+	happen(&left);
+	happen(&n);
+	read_event(&n);
+	pending = left;
+	pending.from += LATE_ASIDE;
+	if (left.kind == NOTE_UNMAPPED)
+		pending.to += LATE_ASIDE;
+	is_late = true;
 }
 
 static void something(void)
@@ -218,20 +246,22 @@ static void something(void)
 	unsigned i = roll(NR);
 	struct tmem_note n;
 
-	switch (roll(8)) {
+	switch (roll(9)) {
 	case 0:
 	case 1:
 		read_pending();
 		n = random_event();
-		if (atomic_load(&pager.deferred->nr) < EVENT_NOTES)
-			read_event(&n);
+		if (atomic_load(&pager.deferred->nr) >= EVENT_NOTES)
+			break;
+		happen(&n);
+		read_event(&n);
 		break;
 	case 2:
 		if (!pending.kind)
 			pending = random_event();
 		break;
 	case 3:
-		if (!atomic_load(&pager.fork_mode))
+		if (!atomic_load(&pager.fork_mode) && !is_late)
 			evict(i);
 		break;
 	case 4:
@@ -240,7 +270,7 @@ static void something(void)
 		break;
 	case 5:
 		/* Fork mode answers a fault without noting it. */
-		if (atomic_load(&pager.fork_mode) && !present[i] &&
+		if (atomic_load(&pager.fork_mode) && !present[i] && !is_late &&
 		    tmem_event_resolve(&pager, BASE + i) == BASE + i &&
 		    state_of(i) == PAGE_STORED) {
 			present[i] = true;
@@ -250,6 +280,11 @@ static void something(void)
 	case 6:
 		if (roll(20) == 0)
 			atomic_store(&pager.fork_mode, 1);
+		break;
+	case 7:
+		if (!pending.kind &&
+		    atomic_load(&pager.deferred->nr) < EVENT_NOTES - 1)
+			swapped_events();
 		break;
 	default:
 		/* Somebody touches a page that is being loaded. */
@@ -397,6 +432,7 @@ static void step(void)
 	tmem_lock_acquire(&pager.lock);
 	read_pending();
 	leave_fork_mode();
+	tmem_late_forget_locked(&pager);
 	tmem_lock_release(&pager.lock);
 	check();
 }
@@ -414,6 +450,11 @@ static void check_notes(void) TMEM_UNANALYSED
 						 from + nr, nr };
 		if (d->note[k].kind == NOTE_MOVED)
 			d->note[k].to = from + nr + roll(16);
+		if (d->note[k].kind != NOTE_GONE && roll(4) == 0) {
+			d->note[k].from += LATE_ASIDE;
+			if (d->note[k].kind == NOTE_UNMAPPED)
+				d->note[k].to += LATE_ASIDE;
+		}
 		atomic_store(&d->nr, k + 1);
 		for (vpn = BASE; vpn < BASE + 64; vpn++) {
 			at = tmem_event_follow(&pager, vpn);

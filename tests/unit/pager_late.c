@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An munmap that is told of after a later mremap to the same place: what was
- * moved stays, all else is gone.  On real mappings, with a real userfaultfd.
+ * An munmap or mremap that is told of after a later mremap to the same place:
+ * what was moved there stays, all else is gone.  On real mappings, with a real
+ * userfaultfd.
  */
 #include "pager/late.h"
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/sys.h"
 #include "fstest.h"
+#include "pager/event.h"
 #include "pager/procfs.h"
 
 enum {
@@ -27,6 +32,7 @@ static struct tmem_pager pager;
 static int uffd;
 static char *place;
 static uint64_t first; /* its vpn */
+static struct tmem_range forgotten;
 
 static void map(unsigned from, unsigned nr)
 {
@@ -52,24 +58,40 @@ static void empty(void)
 {
 	CHECK_EQ(munmap(place, NR * 4096ul), 0);
 	pager.nr_moved = 0;
+	pager.aside = (struct tmem_range){ 0, 0 };
+}
+
+void tmem_event_forget_locked(struct tmem_pager *p, uint64_t start,
+			      uint64_t end)
+{
+	(void)p;
+	forgotten = (struct tmem_range){ start, end };
 }
 
 /* Pages of the place that are gone, as bits. */
-static unsigned gone(void) TMEM_UNANALYSED
+static unsigned left(bool is_move) TMEM_UNANALYSED
 {
-	struct tmem_range r[LATE_PARTS];
+	struct tmem_late_part p[LATE_PARTS];
+	uint64_t vpn, last = first;
 	unsigned i, nr, bits = 0;
-	uint64_t vpn, last = 0;
 
-	nr = tmem_late_unmapped_locked(&pager, first, first + NR, r);
+	nr = tmem_late_left_locked(&pager, first, first + NR, is_move, p);
 	CHECK(nr <= LATE_PARTS);
 	for (i = 0; i < nr; i++) {
-		CHECK(r[i].start >= last && r[i].start < r[i].end);
-		CHECK(r[i].start >= first && r[i].end <= first + NR);
-		last = r[i].end;
-		for (vpn = r[i].start; vpn < r[i].end; vpn++)
+		CHECK(p[i].start == last && p[i].start < p[i].end);
+		last = p[i].end;
+		for (vpn = p[i].start; vpn < p[i].end && !p[i].is_late; vpn++)
 			bits |= 1u << (vpn - first);
 	}
+	CHECK_EQ(last, first + NR);
+	return bits;
+}
+
+static unsigned gone(void)
+{
+	unsigned bits = left(false);
+
+	CHECK_EQ(left(true), bits);
 	return bits;
 }
 
@@ -91,6 +113,17 @@ static void one_move(void) TMEM_UNANALYSED
 	CHECK_EQ(gone(), 0xffcf);
 	tmem_late_quiet_locked(&pager);
 	CHECK_EQ(gone(), 0xffff);
+	CHECK_EQ(forgotten.start, first + 4 + LATE_ASIDE);
+	CHECK_EQ(forgotten.end, first + 8 + LATE_ASIDE);
+	forgotten.end = 0;
+	moved(4, 8);
+	atomic_store(&pager.fork_mode, 1); /* not now */
+	tmem_late_quiet_locked(&pager);
+	CHECK_EQ(forgotten.end, 0);
+	atomic_store(&pager.fork_mode, 0);
+	tmem_late_quiet_locked(&pager);
+	CHECK_EQ(forgotten.end, first + 8 + LATE_ASIDE);
+	CHECK_EQ(pager.aside.end, 0);
 	empty();
 }
 
@@ -109,12 +142,48 @@ static void several(void) TMEM_UNANALYSED
 	CHECK_EQ(gone(), 0x3fdc);
 	tmem_late_registered_locked(&pager, (first + 5) * 4096,
 				    (first + 7) * 4096);
-	CHECK_EQ(gone(), 0xffff);
+	CHECK_EQ(gone(), 0x3ffc);
+	pager.nr_moved = 0;
 	for (i = 0; i < NR; i += 2) /* as many as there is room for */
 		moved(i, i + 1);
 	CHECK_EQ(gone(), 0xaaaa);
 	moved(9, 10); /* and one more */
 	CHECK_EQ(gone(), 0x80aa);
+	empty();
+}
+
+/* Moves all of the place, and leaves it mapped. */
+static void *dontunmap(void *to)
+{
+	CHECK(mremap(place, NR * 4096ul, NR * 4096ul,
+		     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+		     to) == to);
+	return NULL;
+}
+
+static void a_place_that_stays_mapped(void)
+{
+	struct pollfd event = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+	pthread_t thread;
+	void *to;
+
+	map(0, NR);
+	watch(0, NR);
+	to = mmap(NULL, NR * 4096ul, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		  0);
+	CHECK(to != MAP_FAILED);
+	moved(0, NR);
+	CHECK_EQ(left(true), 0); /* nobody is at it */
+	CHECK_EQ(pthread_create(&thread, NULL, dontunmap, to), 0);
+	CHECK_EQ(poll(&event, 1, 10000), 1);
+	CHECK_EQ(left(true), 0xffff);
+	CHECK_EQ(left(false), 0);
+	CHECK_EQ(read(uffd, &msg, sizeof(msg)), sizeof(msg));
+	CHECK_EQ(msg.event, UFFD_EVENT_REMAP);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	CHECK_EQ(left(true), 0);
+	CHECK_EQ(munmap(to, NR * 4096ul), 0);
 	empty();
 }
 
@@ -137,22 +206,38 @@ static void mapping_ends(void)
 	empty();
 }
 
+static void kernel_version(void)
+{
+	struct utsname name;
+	unsigned major, minor;
+
+	CHECK_EQ(uname(&name), 0);
+	CHECK_EQ(sscanf(name.release, "%u.%u", &major, &minor), 2);
+	CHECK(tmem_procfs_linux(major, minor));
+	CHECK(tmem_procfs_linux(major, 0) && tmem_procfs_linux(2, 6));
+	CHECK(!tmem_procfs_linux(major, minor + 1));
+	CHECK(!tmem_procfs_linux(major + 1, 0));
+}
+
 static void all(void)
 {
 	one_move();
 	several();
+	a_place_that_stays_mapped();
 	mapping_ends();
 }
 
 int main(void)
 {
-	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_EVENT_REMAP };
 
 	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | USER_ONLY);
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) < 0) {
 		puts("no userfaultfd here");
 		return 77;
 	}
+	pager.program_pid = getpid();
 	pager.maps_buffer = malloc(PAGER_MAPS_BUFFER);
 	CHECK(pager.maps_buffer);
 	place = mmap(NULL, NR * 4096ul, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -162,6 +247,7 @@ int main(void)
 	empty();
 	pager.maps_fd = -1; /* as on a kernel without PROCMAP_QUERY */
 	all();
+	kernel_version();
 	pager.maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	CHECK(pager.maps_fd >= 0);
 	all();
