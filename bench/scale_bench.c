@@ -37,8 +37,10 @@ enum {
 	KINDS = 64,
 	VECTOR = 8,
 	SLOT_LINES = 8,
-	/* of a chunk, where a touch can begin */
-	LINES = 255 * 4096 / 64 - SLOT_LINES,
+	/* of a chunk: it has a head, and lines where a touch can begin */
+	CHUNK = 4 << 20,
+	CHUNK_HEAD = 3 * 4096,
+	LINES = (CHUNK - CHUNK_HEAD) / 64 - SLOT_LINES,
 	MAX_ROUNDS = 101,
 	MAX_CHUNKS = 1 << 16
 };
@@ -58,7 +60,7 @@ struct subject {
 	struct tmem_backend backend;
 	tmem_pool_id pool;
 	uint64_t nr_pages;
-	char *chunks[MAX_CHUNKS]; /* of 1 MiB, that the store has mapped */
+	char *chunks[MAX_CHUNKS]; /* that the store has mapped */
 	unsigned nr_chunks;
 	uint64_t rng;
 };
@@ -154,7 +156,7 @@ static void note_chunk(void *arg, void *start, size_t bytes)
 {
 	struct subject *s = arg;
 
-	if (bytes == 1u << 20 && s->nr_chunks < MAX_CHUNKS)
+	if (bytes == CHUNK && s->nr_chunks < MAX_CHUNKS)
 		s->chunks[s->nr_chunks++] = start;
 }
 
@@ -164,12 +166,16 @@ static void make_touches(struct subject *s, unsigned nr)
 
 	s->nr_chunks = 0;
 	tmem_store_for_each_mapping(s->store, note_chunk, s);
+	if (!s->nr_chunks) {
+		fputs("the store's chunks are not what they were\n", stderr);
+		exit(1);
+	}
 	for (i = 0; i < nr; i++)
 		for (j = 0; j < 3; j++) {
 			uint64_t r = next(&s->rng);
 
 			touches[i][j] = s->chunks[(r >> 32) % s->nr_chunks] +
-					4096 + (r % LINES) * 64;
+					CHUNK_HEAD + (r % LINES) * 64;
 		}
 }
 
