@@ -241,6 +241,16 @@ static void swapped_events(void)
 	is_late = true;
 }
 
+/* It is answered without noting it. */
+static void fault_in_fork_mode(unsigned i)
+{
+	if (present[i] || state_of(i) != PAGE_STORED ||
+	    tmem_event_resolve(&pager, BASE + i) != BASE + i)
+		return;
+	present[i] = true;
+	there[i] = want[i];
+}
+
 static void something(void)
 {
 	unsigned i = roll(NR);
@@ -269,13 +279,8 @@ static void something(void)
 			there[i] = want[i] = ++last_id;
 		break;
 	case 5:
-		/* Fork mode answers a fault without noting it. */
-		if (atomic_load(&pager.fork_mode) && !present[i] && !is_late &&
-		    tmem_event_resolve(&pager, BASE + i) == BASE + i &&
-		    state_of(i) == PAGE_STORED) {
-			present[i] = true;
-			there[i] = want[i];
-		}
+		if (atomic_load(&pager.fork_mode) && !is_late)
+			fault_in_fork_mode(i);
 		break;
 	case 6:
 		if (roll(20) == 0)
