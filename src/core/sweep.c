@@ -41,16 +41,27 @@ enum {
 	/* Data pages for which there is room for one span's number. */
 	PAGES_PER_SPAN = 8,
 	/* Above these a slot that has no room in its class is not put. */
-	REF_CLASS_MAX = 1 + TMEM_CLASSES_UP
+	REF_CLASS_MAX = 1 + TMEM_CLASSES_UP,
+	MOST_FOUND = TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES
 };
 
 #define WALKED UINT32_MAX
 
+/* What is read of the pages in a part of the index. */
+enum depth {
+	ENTRIES = 0, /* their handles */
+	CLASSES,     /* those of their spans */
+	SLOTS,	     /* of small ones */
+	TARGETS	     /* of references */
+};
+
 /* Pages of a part of the index. */
 struct found {
 	unsigned nr;
-	uint32_t handles[TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES];
-	uint64_t hashes[TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES];
+	unsigned nr_places;
+	uint32_t handles[MOST_FOUND];
+	uint64_t hashes[MOST_FOUND];
+	const void *places[3 * MOST_FOUND]; /* what the next look reads */
 };
 
 static uint64_t touched_pages(const struct tmem_store *store)
@@ -142,23 +153,47 @@ static void note_entry(void *arg, uint32_t ref)
 		found->handles[found->nr++] = ref;
 }
 
+static void note(struct found *found, const void *p)
+{
+	found->places[found->nr_places++] = p;
+}
+
+static void note_classes(const struct tmem_arena *arena, struct found *found)
+{
+	unsigned i;
+
+	for (i = 0; i < found->nr; i++)
+		note(found, &tmem_arena_span(arena, found->handles[i])->class);
+}
+
 /* Of all pages found, those in slots that a reference may have. */
 static void keep_small(const struct tmem_arena *arena, struct found *found)
 {
 	unsigned i, nr = 0;
 
-	for (i = 0; i < found->nr; i++)
-		__builtin_prefetch(
-			&tmem_arena_span(arena, found->handles[i])->class);
 	for (i = 0; i < found->nr; i++) {
 		uint32_t handle = found->handles[i];
 
-		if (tmem_arena_span(arena, handle)->class > REF_CLASS_MAX)
-			continue;
-		__builtin_prefetch(tmem_arena_slot(arena, handle));
-		found->handles[nr++] = handle;
+		if (tmem_arena_span(arena, handle)->class <= REF_CLASS_MAX)
+			found->handles[nr++] = handle;
 	}
 	found->nr = nr;
+}
+
+static void note_slots(const struct tmem_arena *arena, struct found *found)
+{
+	unsigned i;
+
+	for (i = 0; i < found->nr; i++)
+		note(found, tmem_arena_slot(arena, found->handles[i]));
+}
+
+static uint32_t target_of(const struct tmem_arena *arena, uint32_t handle)
+{
+	uint32_t target;
+
+	memcpy(&target, tmem_arena_slot(arena, handle)->data, sizeof(target));
+	return target;
 }
 
 /* Of these, the references; damaged ones lead anywhere, and are left alone. */
@@ -167,62 +202,101 @@ static void keep_references(const struct tmem_arena *arena, struct found *found)
 	unsigned i, nr = 0;
 
 	for (i = 0; i < found->nr; i++) {
-		uint32_t handle = found->handles[i], target;
-		const struct tmem_slot *slot = tmem_arena_slot(arena, handle);
-		const struct tmem_span *span;
+		uint32_t handle = found->handles[i];
 
-		if (tmem_slot_form(slot) != TMEM_FORM_REF ||
-		    !tmem_arena_is_whole(arena, handle))
-			continue;
-		memcpy(&target, slot->data, sizeof(target));
-		span = tmem_arena_span(arena, target);
-		__builtin_prefetch(&span->moved);
-		__builtin_prefetch(&span->list);
-		__builtin_prefetch(&span->links[target % TMEM_SPAN_SLOTS]);
-		found->handles[nr++] = handle;
+		if (tmem_slot_form(tmem_arena_slot(arena, handle)) ==
+			    TMEM_FORM_REF &&
+		    tmem_arena_is_whole(arena, handle))
+			found->handles[nr++] = handle;
 	}
 	found->nr = nr;
+}
+
+static void note_targets(const struct tmem_arena *arena, struct found *found)
+{
+	unsigned i;
+
+	for (i = 0; i < found->nr; i++) {
+		uint32_t target = target_of(arena, found->handles[i]);
+		const struct tmem_span *span = tmem_arena_span(arena, target);
+
+		note(found, &span->moved);
+		note(found, &span->list);
+		note(found, &span->links[target % TMEM_SPAN_SLOTS]);
+	}
 }
 
 /* And of these, those whose data has moved, and where the index has them. */
 static void keep_moved(struct tmem_store *store, struct found *found)
 {
+	struct tmem_arena *arena = &store->arena;
 	unsigned i, nr = 0;
 
 	for (i = 0; i < found->nr; i++) {
-		uint32_t handle = found->handles[i], target;
-		const struct tmem_slot *slot =
-			tmem_arena_slot(&store->arena, handle);
+		uint32_t handle = found->handles[i];
 
-		memcpy(&target, slot->data, sizeof(target));
-		if (!tmem_arena_has_moved(&store->arena, target))
+		if (!tmem_arena_has_moved(arena, target_of(arena, handle)))
 			continue;
-		found->hashes[nr] = tmem_slot_hash(store, slot);
+		found->hashes[nr] =
+			tmem_slot_hash(store, tmem_arena_slot(arena, handle));
 		found->handles[nr++] = handle;
 	}
 	found->nr = nr;
 }
 
 /*
- * A part of one shard's index; false: that was the last.  Whoever waits for
- * the shard waits for one look or one reference.
+ * Looks at a part of one shard's index, `depth` steps deep, and asks for the
+ * memory that the next look reads: not before the lock is released, as that
+ * would wait for it.
+ */
+static bool look(struct tmem_store *store, struct tmem_shard *shard,
+		 uint32_t *pos, enum depth depth, struct found *found)
+{
+	const struct tmem_arena *arena = &store->arena;
+	unsigned i;
+	bool more;
+
+	found->nr = found->nr_places = 0;
+	tmem_lock_acquire(&shard->lock);
+	more = tmem_index_visit_part(&shard->index, pos, TMEM_SEGMENT_PARTS_MAX,
+				     note_entry, found);
+	if (depth == ENTRIES)
+		note_classes(arena, found);
+	if (depth >= CLASSES)
+		keep_small(arena, found);
+	if (depth == CLASSES)
+		note_slots(arena, found);
+	if (depth >= SLOTS)
+		keep_references(arena, found);
+	if (depth == SLOTS)
+		note_targets(arena, found);
+	if (depth == TARGETS)
+		keep_moved(store, found);
+	tmem_lock_release(&shard->lock);
+	for (i = 0; i < found->nr_places; i++)
+		__builtin_prefetch(found->places[i]);
+	return more;
+}
+
+/*
+ * A part of one shard's index; false: that was the last.  In a large store all
+ * that is read is a miss, so the same is looked at again and again, deeper each
+ * time, and the memory comes while nobody waits for the shard: who does waits
+ * for hits, or for one reference.
  */
 static bool follow_part(struct tmem_store *store, struct tmem_shard *shard,
 			uint32_t *pos)
 {
+	uint32_t start = *pos;
 	struct found found;
+	enum depth depth;
+	bool more = false;
 	unsigned i;
-	bool more;
 
-	found.nr = 0;
-	tmem_lock_acquire(&shard->lock);
-	more = tmem_index_visit_part(&shard->index, pos, TMEM_SEGMENT_PARTS_MAX,
-				     note_entry, &found);
-	/* Each look is a miss in a large store: side by side. */
-	keep_small(&store->arena, &found);
-	keep_references(&store->arena, &found);
-	keep_moved(store, &found);
-	tmem_lock_release(&shard->lock);
+	for (depth = ENTRIES; depth <= TARGETS; depth++) {
+		*pos = start;
+		more = look(store, shard, pos, depth, &found);
+	}
 	for (i = 0; i < found.nr; i++) {
 		tmem_lock_acquire(&shard->lock);
 		shard->stats.redirected += tmem_object_redirect(
@@ -294,7 +368,6 @@ static void forget_span(struct tmem_store *store, uint32_t span)
 		&store->shards[span & (store->nr_shards - 1)];
 	unsigned i;
 
-	tmem_lock_acquire(&shard->lock);
 	for (i = 0; i < TMEM_SPAN_SLOTS; i++) {
 		uint32_t handle = span * TMEM_SPAN_SLOTS + i, to;
 		bool freed;
@@ -305,11 +378,12 @@ static void forget_span(struct tmem_store *store, uint32_t span)
 		if (freed)
 			store->sweep.freed_bytes +=
 				tmem_arena_size_of(&store->arena, handle);
+		tmem_lock_acquire(&shard->lock);
 		tmem_object_unshare_moved(store, shard, to);
+		tmem_lock_release(&shard->lock);
 		atomic_fetch_sub_explicit(&store->nr_pinned, 1,
 					  memory_order_relaxed);
 	}
-	tmem_lock_release(&shard->lock);
 }
 
 /* False: all is forgotten. */
