@@ -4,7 +4,10 @@
  * memory, plain and sealed, whole and when one page in a hundred has changed;
  * and how long who stores and loads meanwhile has to wait.
  *
- *	snapshot_bench [CORPUS] [--pages N] [--rounds N] [--json]
+ *	snapshot_bench [CORPUS] [--pages N] [--rounds N] [--cold] [--json]
+ *
+ * With --cold the pages are recompressed before, with a dictionary of the pool,
+ * as maintenance would in time.
  *
  * A thread loads a page and overwrites another, over and over, and notes how
  * long each took: while nothing else goes on, while another thread only copies
@@ -20,6 +23,7 @@
 #include <string.h>
 
 #include <tmem/snapshot.h>
+#include <tmem/stats.h>
 #include <tmem/store.h>
 
 #include "bench.h"
@@ -27,7 +31,8 @@
 enum {
 	PAGE = 4096,
 	MAX_ROUNDS = 101,
-	MAX_TIMES = 1 << 21
+	MAX_TIMES = 1 << 21,
+	COOL_SECONDS = 30
 };
 
 enum meanwhile {
@@ -101,6 +106,22 @@ static struct tmem_io io_of(unsigned key, void *page)
 				 .page = page };
 }
 
+/* Until most pages have a dictionary; then it stays so. */
+static void cool(void)
+{
+	struct tmem_stats s;
+	double end = bench_now(CLOCK_MONOTONIC) + COOL_SECONDS;
+
+	do {
+		tmem_store_maintain(store, 100000000);
+		check(backend.ops->stats(backend.self, &s), "stats");
+	} while (s.lz4_dict_pages + s.zstd_dict_pages < nr_pages / 10 * 9 &&
+		 bench_now(CLOCK_MONOTONIC) < end);
+	fprintf(stderr, "with a dictionary: %.0f %% by zstd, %.0f %% by LZ4\n",
+		100.0 * (double)s.zstd_dict_pages / nr_pages,
+		100.0 * (double)s.lz4_dict_pages / nr_pages);
+}
+
 static void put(unsigned key, unsigned content)
 {
 	struct tmem_io io =
@@ -110,9 +131,11 @@ static void put(unsigned key, unsigned content)
 	check(io.result, "store");
 }
 
-static struct tmem_store *open_store(void)
+static struct tmem_store *open_store(bool cold)
 {
 	struct tmem_store_options o = {
+		.cool_after_ns = cold,
+		.dict_every_ns = cold ? 1000000000 : 0,
 		.limit_bytes = (uint64_t)nr_pages * 2 * PAGE + (64u << 20),
 	};
 	struct tmem_store *s;
@@ -176,7 +199,7 @@ static void measure_rates(struct rates *rates, unsigned round)
 		save(k, NULL, &here);
 		rates->save[sealed][round] = rate(start);
 		tmem_store_close(to);
-		to = open_store();
+		to = open_store(false);
 		start = bench_now(CLOCK_THREAD_CPUTIME_ID);
 		restore(to, k, NULL, &there);
 		rates->restore[sealed][round] = rate(start);
@@ -312,12 +335,13 @@ int main(int argc, char **argv)
 {
 	static struct rates rates;
 	const char *path = NULL;
-	bool json = false;
+	bool json = false, cold = false;
 	const struct bench_option options[] = {
 		{ "CORPUS", .text = &path },
 		{ "--pages N", .number = &nr_pages, .min = 1000 },
 		{ "--rounds N", .number = &nr_rounds, .min = 1,
 		  .max = MAX_ROUNDS },
+		{ "--cold", .flag = &cold },
 		{ "--json", .flag = &json },
 	};
 
@@ -326,12 +350,14 @@ int main(int argc, char **argv)
 	memory.cap = (size_t)nr_pages * (PAGE + 64);
 	memory.bytes = bench_map(memory.cap);
 	times = bench_map(MAX_TIMES * sizeof(*times));
-	store = open_store();
+	store = open_store(cold);
 	backend = tmem_store_backend(store);
 	check(backend.ops->pool_create(backend.self, NULL, &pool),
 	      "pool_create");
 	for (unsigned i = 0; i < nr_pages; i++)
 		put(i, i);
+	if (cold)
+		cool();
 	for (unsigned round = 0; round < nr_rounds; round++) {
 		measure_rates(&rates, round);
 		for (unsigned i = 0; i < NR_MEANWHILE; i++)

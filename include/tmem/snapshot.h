@@ -14,17 +14,21 @@
  * the earlier snapshot was restored to, as they were then; these stay as they
  * are, and are the caller's to destroy.
  *
- * WHAT TRAVELS.  Pages, the flags of pools, the client's weight.  Of a shared
- * pool only its UUID: its pages are other clients' too, and may be newer where
- * the stream is restored, so the pool is joined, or made anew and empty, as
- * tmem_pool_create would.  Authorisations (tmem_client_allow()) don't travel:
- * a stream grants nothing.  A pool's number is a new one.
+ * WHAT TRAVELS.  Pages, the dictionaries that they are compressed with (parts
+ * of which may stem from pages of the client's that are gone), the flags of
+ * pools, the client's weight.  Of a shared pool only its UUID: its pages are
+ * other clients' too, and may be newer where the stream is restored, so the
+ * pool is joined, or made anew and empty, as tmem_pool_create would.
+ * Authorisations (tmem_client_allow()) don't travel: a stream grants nothing.
+ * A pool's number is a new one.
  *
  * ENCRYPTION.  With a key the stream is encrypted and authenticated
  * (XChaCha20-Poly1305), and bound to its order and its end.  A key may serve
  * for any number of streams.
  *
- * MEMORY.  Both take about 250 KiB beside the store's limit.  While a snapshot
+ * MEMORY.  Both take about 250 KiB beside the store's limit, reading also up
+ * to 64 KiB for each of at most 128 dictionaries that the store has no room
+ * for, whose pages are stored without.  While a snapshot
  * is saved, pages that are replaced or dropped before it has read them stay
  * until then, within the limit: if there is no memory for that the snapshot
  * fails with -ENOMEM, not the operation.

@@ -419,7 +419,8 @@ static bool begin_round(struct tmem_store *store)
 	else
 		cool->round_ns = now;
 	cool->migrating = migrating;
-	store->cool_again = 0;
+	if (migrating)
+		store->cool_again = 0;
 	cool->shard = cool->pos = 0;
 	cool->on = true;
 	return true;

@@ -248,7 +248,7 @@ struct tmem_store {
 	struct tmem_learn *_Atomic learn; /* learn.c; who maintains */
 	size_t learn_bytes;		  /* of that mapping */
 	struct tmem_notes *notes;	  /* the same */
-	uint32_t cool_again;		  /* cool.c: a dictionary has changed */
+	_Atomic uint32_t cool_again;	  /* cool.c: a dictionary has changed */
 	struct tmem_work work;		  /* maintain.c */
 	struct tmem_shard shards[];
 };

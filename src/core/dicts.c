@@ -38,6 +38,16 @@ const struct tmem_dict *tmem_dicts_get(const struct tmem_store *store,
 	return atomic_load(&r->dict);
 }
 
+uint32_t tmem_dicts_pool(const struct tmem_store *store, uint32_t name)
+{
+	return record_of(store, name)->pool;
+}
+
+bool tmem_dicts_is_current(const struct tmem_store *store, uint32_t name)
+{
+	return is_current(store, record_of(store, name), name);
+}
+
 bool tmem_dicts_can_read(const struct tmem_store *store,
 			 const struct tmem_slot *slot)
 {

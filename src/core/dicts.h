@@ -101,6 +101,10 @@ unsigned tmem_dicts_sweep(struct tmem_store *store)
 const struct tmem_dict *tmem_dicts_get(const struct tmem_store *store,
 				       uint32_t name);
 
+/* The number of the pool that it was made for, and is that its current one? */
+uint32_t tmem_dicts_pool(const struct tmem_store *store, uint32_t name);
+bool tmem_dicts_is_current(const struct tmem_store *store, uint32_t name);
+
 /* How many there are of a pool beside the current one. */
 unsigned tmem_dicts_old(const struct tmem_store *store, uint32_t pool);
 /* How many there are, and their metadata, the table's too. */

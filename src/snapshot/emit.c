@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "core/dicts.h"
+
 enum {
 	STEP_BYTES = 5, /* of a step in base 128, at most */
 	STEP_BITS = 7,
@@ -53,6 +55,17 @@ static void *room_for(struct tmem_snap_emit *e,
 	return w->frame.text + w->frame.head.length - bytes + sizeof(rec);
 }
 
+void tmem_snap_emit_dict(struct tmem_snap_emit *e,
+			 const struct tmem_snap_dict *head, const void *content)
+{
+	unsigned bytes = (unsigned)sizeof(*head) + head->content_bytes;
+	unsigned char *to = tmem_snap_room(&e->writer, bytes);
+
+	memcpy(to, head, sizeof(*head));
+	memcpy(to + sizeof(*head), content, head->content_bytes);
+	e->keep = NULL;
+}
+
 void tmem_snap_emit_page(struct tmem_snap_emit *e,
 			 const struct tmem_saving_name *name,
 			 const struct tmem_slot *slot)
@@ -66,6 +79,12 @@ void tmem_snap_emit_page(struct tmem_snap_emit *e,
 
 	memcpy(to, &rec, sizeof(rec));
 	memcpy(to + sizeof(rec), slot->data, slot->length);
+	if (tmem_form_has_dict(rec.form)) {
+		uint16_t number =
+			(uint16_t)tmem_dict_place(tmem_dict_name(slot->data));
+
+		memcpy(to + sizeof(rec), &number, sizeof(number));
+	}
 	e->pages++;
 	e->data_bytes += slot->length;
 }

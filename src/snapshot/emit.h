@@ -17,6 +17,7 @@ struct tmem_snap_emit {
 	uint32_t keep_index;		  /* its last page */
 	uint16_t nr_kept;		  /* its pages */
 	uint16_t numbers[TMEM_MAX_POOLS]; /* a pool's number in the stream */
+	uint32_t dicts[TMEM_SNAP_DICTS];  /* names: those that are written */
 	uint64_t pages;
 	uint64_t kept_pages;
 	uint64_t data_bytes;
@@ -25,7 +26,17 @@ struct tmem_snap_emit {
 void tmem_snap_emit_client(struct tmem_snap_emit *e, uint32_t weight);
 void tmem_snap_emit_pool(struct tmem_snap_emit *e,
 			 const struct tmem_snap_pool *pool);
-/* The data of a slot that is whole, under that name. */
+/*
+ * A dictionary of the store's: its number in the stream is its place in the
+ * store's table, so who writes one must hold it until the end (core/dicts.h).
+ */
+void tmem_snap_emit_dict(struct tmem_snap_emit *e,
+			 const struct tmem_snap_dict *head,
+			 const void *content);
+/*
+ * The data of a slot that is whole, under that name.  If it names a dictionary
+ * that was written before.
+ */
 void tmem_snap_emit_page(struct tmem_snap_emit *e,
 			 const struct tmem_saving_name *name,
 			 const struct tmem_slot *slot);

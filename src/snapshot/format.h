@@ -22,7 +22,10 @@
  *		flags, UUID, and the id of the snapshot that it is based on
  *	OBJECT	what the pages after it belong to, until the next one or the
  *		block's end: pool and 192 bits
- *	PAGE	index, form, length, data
+ *	DICT	what pages after it were compressed with: its content, and one
+ *of 128 numbers, which is its until another DICT has it PAGE	index, form,
+ *length, data; of a form with a dictionary the data begins with that one's
+ *number, in 16 bits
  *	KEEP	pages that are as in the earlier snapshot: how many, the first
  *		index, and the steps to the next ones in base 128, low digits
  *		first, the top bit set in all but the last
@@ -30,8 +33,8 @@
  *
  * Each page of the pools at the snapshot's instant is in exactly one PAGE or
  * KEEP: what is not named is not there.  The id of pool n's part is the
- * stream's, n added to its second word.  DICT is reserved for dictionaries,
- * which will come before the pages that need them.  All that is not used is
+ * stream's, n added to its second word.  A DICT comes anywhere between the
+ * pools and the end, before the pages that need it.  All that is not used is
  * zero, and whatever is not as written here is refused.
  */
 #ifndef TMEM_SNAPSHOT_FORMAT_H
@@ -46,7 +49,8 @@ enum {
 	TMEM_SNAP_SEALED = 1, /* a feature; there are no others */
 	TMEM_SNAP_LAST = 1,   /* a block's flag; there are no others */
 	TMEM_SNAP_TEXT_BYTES = 1 << 16,
-	TMEM_SNAP_SUM_BYTES = 16
+	TMEM_SNAP_SUM_BYTES = 16,
+	TMEM_SNAP_DICTS = 128 /* numbers */
 };
 
 enum tmem_snap_type {
@@ -113,6 +117,18 @@ struct tmem_snap_page {
 	uint32_t index;
 };
 _Static_assert(sizeof(struct tmem_snap_page) == 8, "part of the format");
+
+/* Then the content. */
+struct tmem_snap_dict {
+	uint8_t type;
+	uint8_t uses; /* enum tmem_dict_uses */
+	uint16_t number;
+	uint16_t pool; /* that it was made for, or else of a page that has it */
+	uint16_t current; /* 1: what the pool goes on with */
+	uint32_t content_bytes;
+	uint32_t zero;
+};
+_Static_assert(sizeof(struct tmem_snap_dict) == 16, "part of the format");
 
 struct tmem_snap_keep {
 	uint8_t type;

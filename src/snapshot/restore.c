@@ -13,6 +13,9 @@
  * Shared pools are joined last, before the new ones are shown: to leave one is
  * not as if one had never been in it.
  *
+ * Pages that were compressed with a dictionary come after it, and are stored
+ * as they are, if the store takes that as well (known.h).
+ *
  * Without a store the same code verifies.
  */
 #include <errno.h>
@@ -21,11 +24,11 @@
 #include "arena/map.h"
 #include "codecs/codec.h"
 #include "core/client.h"
-#include "core/dicts.h"
 #include "core/evict.h"
 #include "core/object.h"
 #include "core/pool.h"
 #include "core/unzip.h"
+#include "known.h"
 #include "snapshot.h"
 
 enum {
@@ -51,6 +54,7 @@ struct restorer {
 	_Alignas(64) char unzip[TMEM_ZSTD_DECOMPRESS_BYTES];
 	char slot[TMEM_SLOT_MAX_BYTES]; /* a copy */
 	char page[TMEM_PAGE_SIZE];
+	_Alignas(64) char zip[TMEM_LZ4_COMPRESS_BYTES];
 	struct tmem_client *client; /* NULL: verifies only */
 	struct tmem_store *store;
 	const struct tmem_snapshot_options *options;
@@ -63,6 +67,7 @@ struct restorer {
 	bool is_staged[TMEM_SNAPSHOT_POOLS]; /* else joined, or not yet */
 	bool has_base[TMEM_SNAPSHOT_POOLS];
 	struct base bases[TMEM_SNAPSHOT_POOLS];
+	struct tmem_snap_known known;
 	struct tmem_snap_reader reader;
 };
 
@@ -339,6 +344,89 @@ static int read_object(struct restorer *r, const unsigned char *at, size_t left)
 	return sizeof(rec);
 }
 
+static bool is_dict(const struct restorer *r, const struct tmem_snap_dict *rec,
+		    size_t left)
+{
+	return (rec->uses == TMEM_DICT_LZ4 || rec->uses == TMEM_DICT_ZSTD ||
+		rec->uses == (TMEM_DICT_LZ4 | TMEM_DICT_ZSTD)) &&
+	       rec->number < TMEM_SNAP_DICTS &&
+	       rec->pool < r->snapshot.nr_pools &&
+	       !(r->snapshot.pools[rec->pool].flags & TMEM_POOL_SHARED) &&
+	       rec->current <= 1 && !rec->zero &&
+	       rec->content_bytes >= TMEM_DICT_MIN_BYTES &&
+	       rec->content_bytes <= TMEM_DICT_MAX_BYTES &&
+	       rec->content_bytes <= left;
+}
+
+static int read_dict(struct restorer *r, const unsigned char *at, size_t left)
+{
+	struct tmem_snap_dict rec;
+	tmem_pool_id pool;
+	int error;
+
+	if (left < sizeof(rec) ||
+	    (r->stage != AT_POOLS && r->stage != AT_PAGES))
+		return wrong(r);
+	memcpy(&rec, at, sizeof(rec));
+	if (!is_dict(r, &rec, left - sizeof(rec)))
+		return wrong(r);
+	pool = r->snapshot.pools[rec.pool].pool;
+	error = tmem_snap_known_add(&r->known, &rec, at + sizeof(rec),
+				    tmem_pool_number(pool));
+	if (error == -EINVAL)
+		return wrong(r);
+	r->stage = AT_PAGES;
+	return error < 0 ? error : (int)(sizeof(rec) + rec.content_bytes);
+}
+
+/*
+ * A page whose dictionary is the store's, by the name that it has there; of
+ * another one, compressed without it.
+ */
+static void change_dict(struct restorer *r,
+			const struct tmem_snap_known_one *known,
+			struct data *data)
+{
+	uint16_t name = (uint16_t)known->name;
+	unsigned length;
+
+	if (name) {
+		memcpy(r->slot, data->bytes, data->length);
+		memcpy(r->slot, &name, sizeof(name));
+		data->bytes = r->slot;
+		return;
+	}
+	length = tmem_codec_lz4.compress(r->zip, NULL, r->page, r->slot,
+					 TMEM_PAGE_SIZE - 1);
+	*data = length ? (struct data){ TMEM_FORM_LZ4, length, r->slot }
+		       : (struct data){ TMEM_FORM_RAW, TMEM_PAGE_SIZE,
+					r->page };
+}
+
+/* Reads the page, and makes of the data what is to be stored. */
+static int read_data(struct restorer *r, const struct tmem_codec *codec,
+		     struct data *data)
+{
+	const struct tmem_snap_known_one *known = NULL;
+	const char *bytes = data->bytes;
+	unsigned skip = 0;
+
+	if (codec->has_dict) {
+		skip = TMEM_DICT_NAME_BYTES;
+		if (data->length <= skip)
+			return refuse(r, -EBADMSG, "a page is damaged");
+		known = tmem_snap_known_find(&r->known, tmem_dict_name(bytes));
+		if (!known)
+			return refuse(r, -EBADMSG, "a page lacks a dictionary");
+	}
+	if (codec->decompress(r->unzip, known ? known->dict : NULL,
+			      bytes + skip, data->length - skip, r->page) < 0)
+		return refuse(r, -EBADMSG, "a page is damaged");
+	if (known && r->store)
+		change_dict(r, known, data);
+	return 0;
+}
+
 static int read_page(struct restorer *r, const unsigned char *at, size_t left)
 {
 	const struct tmem_codec *codec;
@@ -353,13 +441,12 @@ static int read_page(struct restorer *r, const unsigned char *at, size_t left)
 	    rec.length > left - sizeof(rec))
 		return wrong(r);
 	codec = tmem_codec_of(rec.form);
-	if (!codec || codec->has_dict)
+	if (!codec)
 		return refuse(r, -EOPNOTSUPP, "has pages of an unknown form");
 	data = (struct data){ rec.form, rec.length, at + sizeof(rec) };
-	if (codec->decompress(r->unzip, NULL, data.bytes, data.length,
-			      r->page) < 0)
-		return refuse(r, -EBADMSG, "a page is damaged");
-	error = prepare_form(r, codec);
+	error = read_data(r, codec, &data);
+	if (error == 0)
+		error = prepare_form(r, codec);
 	if (error == 0 && r->store)
 		error = put(r, rec.index, &data);
 	r->snapshot.pages++;
@@ -444,7 +531,7 @@ static int read_record(struct restorer *r, const unsigned char *at, size_t left)
 	case TMEM_SNAP_END:
 		return read_end(r, at, left);
 	case TMEM_SNAP_DICT:
-		return refuse(r, -EOPNOTSUPP, "has dictionaries");
+		return read_dict(r, at, left);
 	default:
 		return wrong(r);
 	}
@@ -553,6 +640,7 @@ static void show_pools(struct restorer *r)
 		if (r->is_staged[i])
 			tmem_pool_show_staged_locked(r->client,
 						     r->snapshot.pools[i].pool);
+	tmem_snap_known_make_current(&r->known, r->client->store);
 	tmem_lock_release(&r->client->store->control);
 }
 
@@ -615,6 +703,7 @@ static int restore_with(struct tmem_client *client,
 		return -ENOMEM;
 	r->client = client;
 	r->store = client ? client->store : NULL;
+	r->known.store = r->store;
 	r->options = options ? options : &none;
 	error = restore(r, source, ret_snapshot);
 	if (error < 0 && ret_fault)
@@ -622,6 +711,7 @@ static int restore_with(struct tmem_client *client,
 			.offset = r->reader.offset,
 			.why = r->reader.why ? r->reader.why : "",
 		};
+	tmem_snap_known_fini(&r->known);
 	tmem_snap_reader_fini(&r->reader);
 	tmem_map->unmap(r, TMEM_SNAP_ROUND(sizeof(*r)));
 	return error;

@@ -9,8 +9,10 @@
  * time, again under the lock, and checked and written without it.  Then the
  * logs of pages that were kept for us are emptied.
  *
- * What can't be read without a dictionary or a tier travels as LZ4, or as it
- * is.  The slot is pinned until it was read, so both last.
+ * What is in a tier is read from there, in the form that it has.  The slot of
+ * a page with a dictionary is pinned until that was written, before the first
+ * page that has it; then the dictionary is held to the end, so that its name
+ * remains its own.
  *
  * Everything that it works with is in one mapping of its own.
  */
@@ -21,10 +23,10 @@
 #include "base/seal.h"
 #include "codecs/codec.h"
 #include "core/client.h"
+#include "core/dicts.h"
 #include "core/object.h"
 #include "core/pool.h"
 #include "core/promote.h"
-#include "core/unzip.h"
 #include "snapshot.h"
 
 enum {
@@ -48,10 +50,7 @@ struct saver {
 	uint32_t pos;
 	uint16_t order[TMEM_SAVING_NAMES];
 	struct copied copies[BATCH];
-	/* To read a page and to compress it anew. */
-	_Alignas(64) char plain[TMEM_SLOT_MAX_BYTES];
-	char page[TMEM_PAGE_SIZE];
-	_Alignas(64) char zip[TMEM_LZ4_COMPRESS_BYTES];
+	_Alignas(64) char read[TMEM_SLOT_MAX_BYTES]; /* from a tier */
 	struct tmem_snapshot snapshot;
 	uint64_t bases[TMEM_SNAPSHOT_POOLS][2];
 	struct tmem_snap_emit emit;
@@ -213,53 +212,76 @@ static bool is_plain(const struct tmem_slot *slot)
 	return codec && !codec->has_dict;
 }
 
-static int read_plain(struct saver *s, struct tmem_slot *slot)
+/* The dictionary of a page that is about to be written. */
+static int emit_dict(struct saver *s, const struct tmem_saving_name *page,
+		     uint32_t name)
 {
-	unsigned length;
+	const struct tmem_dict *dict = tmem_dicts_get(s->store, name);
+	uint32_t place = tmem_dict_place(name);
+	struct tmem_snap_dict rec = { .type = TMEM_SNAP_DICT,
+				      .number = (uint16_t)place,
+				      .pool = s->emit.numbers[page->pool] };
+	uint32_t pool;
 
-	if (is_plain(slot))
-		return 0;
-	if (tmem_unzip_slot(s->store, slot, TMEM_SLOT_MAX_BYTES, s->page) < 0)
+	if (!dict)
 		return -EIO;
-	length = tmem_codec_lz4.compress(
-		s->zip, NULL, s->page, (char *)slot->data, TMEM_PAGE_SIZE - 1);
-	if (!length)
-		memcpy(slot->data, s->page, TMEM_PAGE_SIZE);
-	slot->length = (uint16_t)(length ? length : TMEM_PAGE_SIZE);
-	slot->form_generation =
-		(uint64_t)(length ? TMEM_FORM_LZ4 : TMEM_FORM_RAW)
-		<< TMEM_SLOT_FORM_SHIFT;
+	tmem_dicts_hold(s->store, name);
+	s->emit.dicts[place] = name;
+	rec.uses = (uint8_t)dict->uses;
+	rec.content_bytes = dict->content_bytes;
+	pool = tmem_dicts_pool(s->store, name);
+	if (tmem_saving_has(s->saving.pools, pool) &&
+	    tmem_dicts_is_current(s->store, name)) {
+		rec.pool = s->emit.numbers[pool];
+		rec.current = 1;
+	}
+	tmem_snap_emit_dict(&s->emit, &rec, dict->content);
 	return 0;
 }
 
-/* A slot that is pinned, in s->plain as one that can be read alone. */
-static int make_plain(struct saver *s, const struct tmem_slot *slot)
+static int emit_dict_of(struct saver *s, const struct tmem_saving_name *page,
+			const struct tmem_slot *slot)
 {
-	struct tmem_slot *plain = (struct tmem_slot *)s->plain;
-	int r = 0;
+	uint32_t name;
 
-	if (tmem_slot_form(slot) == TMEM_FORM_TIER)
-		r = tmem_promote_pinned(s->store, slot, plain);
-	else
-		memcpy(plain, slot, sizeof(*slot) + slot->length);
-	return r < 0 ? r : read_plain(s, plain);
+	if (!tmem_form_has_dict(tmem_slot_form(slot)))
+		return 0;
+	if (slot->length <= TMEM_DICT_NAME_BYTES)
+		return -EIO;
+	name = tmem_dicts_of_slot(slot);
+	/* A place has one name as long as somebody holds it. */
+	if (s->emit.dicts[tmem_dict_place(name)] == name)
+		return 0;
+	return emit_dict(s, page, name);
 }
 
 static void emit_slot(struct saver *s, const struct tmem_saving_name *name,
 		      const struct tmem_slot *slot, unsigned size)
 {
+	struct tmem_slot *read = (struct tmem_slot *)s->read;
 	int r = 0;
 
 	if (!tmem_slot_is_whole(slot, size))
 		r = -EIO;
-	else if (!is_plain(slot))
-		r = make_plain(s, slot);
+	else if (tmem_slot_form(slot) == TMEM_FORM_TIER)
+		r = tmem_promote_pinned(s->store, slot, read);
+	if (r == 0 && tmem_slot_form(slot) == TMEM_FORM_TIER)
+		slot = read;
+	if (r == 0)
+		r = emit_dict_of(s, name, slot);
 	if (r < 0)
 		fail(s, r);
 	else
-		tmem_snap_emit_page(
-			&s->emit, name,
-			is_plain(slot) ? slot : (struct tmem_slot *)s->plain);
+		tmem_snap_emit_page(&s->emit, name, slot);
+}
+
+static void let_dicts_go(struct saver *s)
+{
+	unsigned i;
+
+	for (i = 0; i < TMEM_SNAP_DICTS; i++)
+		if (s->emit.dicts[i])
+			tmem_dicts_release(s->store, s->emit.dicts[i]);
 }
 
 static void emit_entry(struct saver *s, const struct tmem_saving_entry *entry)
@@ -624,6 +646,7 @@ int tmem_snap_save(struct tmem_client *client,
 	s->store = client->store;
 	s->options = options;
 	r = save(s, sink, chance, ret_snapshot);
+	let_dicts_go(s);
 	tmem_snap_writer_fini(&s->emit.writer);
 	tmem_map->unmap(s, TMEM_SNAP_ROUND(sizeof(*s)));
 	return r;

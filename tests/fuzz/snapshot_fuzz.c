@@ -15,6 +15,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "givedict.h"
 #include "snapbuf.h"
 #include "snapshot/snapshot.h"
 
@@ -42,6 +43,8 @@ static void open_store(void)
 	CHECK_EQ(tmem_store_open(&o, &store), 0);
 	backend = tmem_store_backend(store);
 	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &so.pool), 0);
+	page_fill(page, 30);
+	CHECK(give_dict(store, so.pool, page, TMEM_DICT_MIN_BYTES));
 	for (unsigned i = 0; i < BASE_PAGES; i++) {
 		struct tmem_io io = { .object = { { i % 2 } },
 				      .index = i,

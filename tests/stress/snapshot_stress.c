@@ -5,7 +5,7 @@
  * the second: so at any instant the first is as new as the second or one
  * ahead, and what a snapshot holds of one instant must be so, too.  Each is
  * restored, full or as an increment, while more of it goes on and somebody
- * looks: what he sees is whole.
+ * looks: what he sees is whole.  Now and then the pool gets a new dictionary.
  *
  *	snapshot_stress ROUNDS [SEED]
  */
@@ -18,6 +18,7 @@
 #include <tmem/store.h>
 
 #include "core/compact.h"
+#include "givedict.h"
 #include "snapbuf.h"
 
 enum {
@@ -122,6 +123,15 @@ static void *write_pairs(void *arg)
 	return NULL;
 }
 
+/* Some pages' way: a page's first words are those of others. */
+static void give_one(uint64_t nr)
+{
+	uint64_t page[PAGE / 8];
+
+	fill(page, nr % WRITERS, nr % PAIRS, nr);
+	give_dict(store, pool, page, PAGE);
+}
+
 static void *maintain(void *arg)
 {
 	struct rng rng = { seed + 99 };
@@ -136,6 +146,8 @@ static void *maintain(void *arg)
 		get(&backend, pool, at);
 		if (rng_below(&rng, 3) == 0)
 			tmem_store_maintain(store, 300000);
+		if (rng_below(&rng, 200) == 0)
+			give_one(rng_next(&rng));
 		if (rng_below(&rng, 60) == 0 &&
 		    backend.ops->pool_clone(backend.self, pool, &clone) == 0)
 			CHECK_EQ(backend.ops->pool_destroy(backend.self, clone),
@@ -180,6 +192,7 @@ static void *look_at_what_is_there(void *arg)
 	while (!atomic_load(&done) && atomic_load(&rounds_done) < WATCHED) {
 		nr = tmem_client_pools(client, pools, 3);
 		CHECK(nr <= 2); /* one, and what it is based on */
+		tmem_store_maintain(other, 100000);
 		for (i = 0; i < nr; i++)
 			if (pools[i].id != seen[i])
 				check_pairs(seen[i] = pools[i].id);

@@ -11,6 +11,8 @@
 #include <tmem/tiers.h>
 
 #include "core/core.h"
+#include "core/pool.h"
+#include "givedict.h"
 #include "snapbuf.h"
 
 enum {
@@ -73,21 +75,31 @@ static void must_have(const struct tmem_backend *b, tmem_pool_id from,
 	CHECK(!version || memcmp(page, want, PAGE) == 0);
 }
 
-static struct tmem_stats stats(void)
+static struct tmem_stats stats_of(const struct tmem_backend *b)
 {
 	struct tmem_stats s;
 
-	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	CHECK_EQ(b->ops->stats(b->self, &s), 0);
 	return s;
 }
 
-static void settle(void)
+static struct tmem_stats stats(void)
+{
+	return stats_of(&backend);
+}
+
+static void settle_one(struct tmem_store *which)
 {
 	unsigned i;
 
 	for (i = 0; i < 8; i++)
-		while (tmem_store_maintain(store, 1000000000))
+		while (tmem_store_maintain(which, 1000000000))
 			;
+}
+
+static void settle(void)
+{
+	settle_one(store);
 }
 
 static void begin(uint64_t limit_bytes, bool with_tier)
@@ -151,7 +163,59 @@ static void change(void *arg)
 	tmem_store_check(store);
 }
 
-static void save_and_restore(unsigned nr_pages, bool changing)
+/* What there is of forms with a dictionary. */
+static uint64_t dict_pages(const struct tmem_stats *s)
+{
+	return s->lz4_dict_pages + s->zstd_dict_pages;
+}
+
+/* As many as there are, which no page has: no more find room. */
+static void take_all_dicts(struct tmem_store *which) TMEM_UNANALYSED
+{
+	static const char content[TMEM_DICT_MIN_BYTES] = "nothing";
+	struct tmem_dict_spec spec = { .pool = TMEM_MAX_POOLS - 1,
+				       .uses = TMEM_DICT_LZ4,
+				       .content_bytes = sizeof(content),
+				       .content = content };
+	uint32_t name;
+
+	tmem_lock_acquire(&which->control);
+	while (tmem_dicts_add(which, &spec, &name) == 0)
+		;
+	tmem_lock_release(&which->control);
+}
+
+/* A pool with so many pages that have its dictionary; then it goes. */
+static void must_go_on(struct tmem_store *other, tmem_pool_id id,
+		       uint64_t nr_dict)
+{
+	struct tmem_backend b = tmem_store_backend(other);
+	unsigned char page[PAGE];
+	struct tmem_io io = io_of(PAGES, page);
+	struct tmem_stats is;
+
+	settle_one(other);
+	is = stats_of(&b);
+	if (nr_dict) {
+		CHECK_EQ(is.dicts, 1);
+		CHECK(dict_pages(&is) >= nr_dict);
+		fill(page, PAGES, 1);
+		CHECK_EQ(b.ops->store(b.self, id, &io, 1), 0);
+		CHECK(stats_of(&b).lz4_dict_pages > is.lz4_dict_pages);
+	}
+	CHECK_EQ(b.ops->pool_destroy(b.self, id), 0);
+	settle_one(other);
+	CHECK_EQ(stats_of(&b).dicts, 0);
+	tmem_store_check(other);
+}
+
+enum restored {
+	AS_THEY_ARE = 0,
+	PLAIN /* there is no room for a dictionary */
+};
+
+static void save_and_restore(unsigned nr_pages, bool changing,
+			     enum restored how)
 {
 	struct tmem_store_options o = { .limit_bytes = 64 << 20 };
 	unsigned nr = 0, key;
@@ -160,6 +224,7 @@ static void save_and_restore(unsigned nr_pages, bool changing)
 	struct tmem_snapshot_source source;
 	struct tmem_snapshot_fault fault;
 	static struct tmem_snapshot s;
+	struct tmem_stats was = stats(), is;
 	struct tmem_store *other;
 	struct tmem_backend b;
 
@@ -169,26 +234,91 @@ static void save_and_restore(unsigned nr_pages, bool changing)
 	CHECK_EQ(s.pages, nr_pages);
 	tmem_store_check(store);
 	CHECK_EQ(tmem_store_open(&o, &other), 0);
+	if (how == PLAIN)
+		take_all_dicts(other);
+	source = snapbuf_source(&buf);
+	CHECK_EQ(tmem_snapshot_verify(NULL, &source, &s, &fault), 0);
 	source = snapbuf_source(&buf);
 	CHECK_EQ(tmem_snapshot_restore(tmem_client_default(other), NULL,
 				       &source, &s, &fault),
 		 0);
 	b = tmem_store_backend(other);
+	is = stats_of(&b);
+	if (how == PLAIN)
+		CHECK_EQ(dict_pages(&is), 0);
+	else if (!was.tier_pages)
+		CHECK_EQ(dict_pages(&is), dict_pages(&was));
+	else
+		CHECK(dict_pages(&is) >= dict_pages(&was));
 	for (key = 0; key < PAGES; key++)
 		must_have(&b, s.pools[0].pool, key, key < nr_pages);
 	tmem_store_check(other);
+	must_go_on(other, s.pools[0].pool,
+		   how == AS_THEY_ARE && !was.tier_pages ? dict_pages(&was)
+							 : 0);
 	tmem_store_close(other);
 	snapbuf_free(&buf);
 }
 
-static void pages_with_a_dictionary_travel_without_it(void)
+static void pages_travel_with_their_dictionary(void)
 {
 	stride = 3;
 	begin(64 << 20, false);
 	CHECK_EQ(fill_store(), PAGES);
 	CHECK(stats().zstd_dict_pages > PAGES / 2);
-	save_and_restore(PAGES, false);
-	save_and_restore(PAGES, true);
+	save_and_restore(PAGES, false, AS_THEY_ARE);
+	save_and_restore(PAGES, false, PLAIN);
+	save_and_restore(PAGES, true, AS_THEY_ARE);
+	end();
+}
+
+/*
+ * Of a clone, whose pages have the dictionary of a pool that is not saved, and
+ * after it came a dictionary of its own: two in the stream.
+ */
+static void a_clone_takes_along_what_it_needs(void)
+{
+	static char content[2 * PAGE];
+	struct snapbuf buf = { 0 };
+	struct tmem_snapshot_sink sink = snapbuf_sink(&buf);
+	struct tmem_snapshot_source source;
+	struct tmem_snapshot_options o = { 0 };
+	static struct tmem_snapshot s;
+	tmem_pool_id clone;
+	unsigned key;
+
+	begin(64 << 20, false);
+	CHECK_EQ(fill_store(), PAGES);
+	store->dict_every_ns = 0;
+	CHECK_EQ(backend.ops->pool_clone(backend.self, pool, &clone), 0);
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, pool), 0);
+	pool = clone;
+	fill((unsigned char *)content, 1, 1);
+	fill((unsigned char *)content + PAGE, 2, 1);
+	CHECK(give_dict(store, pool, content, sizeof(content)));
+	for (key = 0; key < PAGES; key += 2)
+		CHECK_EQ(put(key, 2), 0);
+	o.pool = pool;
+	CHECK_EQ(tmem_snapshot_save(tmem_client_default(store), &o, &sink, &s),
+		 0);
+	CHECK_EQ(stats().dicts, 2);
+	/* Into the same store: the old ones go before it is read. */
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, pool), 0);
+	settle();
+	CHECK_EQ(stats().dicts, 0);
+	source = snapbuf_source(&buf);
+	CHECK_EQ(tmem_snapshot_restore(tmem_client_default(store), NULL,
+				       &source, &s, NULL),
+		 0);
+	CHECK_EQ(stats().dicts, 2);
+	CHECK(stats().lz4_dict_pages && stats().zstd_dict_pages);
+	for (key = 0; key < PAGES; key++)
+		must_have(&backend, s.pools[0].pool, key, key % 2 ? 1 : 2);
+	settle(); /* all come to the one that the pool goes on with */
+	CHECK_EQ(stats().dicts, 1);
+	for (key = 0; key < PAGES; key++)
+		must_have(&backend, s.pools[0].pool, key, key % 2 ? 1 : 2);
+	snapbuf_free(&buf);
 	end();
 }
 
@@ -201,8 +331,8 @@ static void pages_in_a_tier_are_read_from_there(void)
 	nr = fill_store();
 	CHECK(nr > PAGES / 2);
 	CHECK(stats().tier_pages > nr / 4);
-	save_and_restore(nr, false);
-	save_and_restore(nr, true);
+	save_and_restore(nr, false, AS_THEY_ARE);
+	save_and_restore(nr, true, AS_THEY_ARE);
 	end();
 }
 
@@ -248,7 +378,8 @@ static void kept_pages_of_a_cache_keep_their_dictionary(void)
 
 int main(void)
 {
-	RUN(pages_with_a_dictionary_travel_without_it);
+	RUN(pages_travel_with_their_dictionary);
+	RUN(a_clone_takes_along_what_it_needs);
 	RUN(pages_in_a_tier_are_read_from_there);
 	RUN(kept_pages_of_a_cache_keep_their_dictionary);
 	return 0;

@@ -7,8 +7,10 @@
  *	snapshot_golden DIR            tests
  *	snapshot_golden --make DIR     writes them, for a new version
  */
+#include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "givedict.h"
 #include "snapbuf.h"
 #include "snapshot/snapshot.h"
 
@@ -23,13 +25,14 @@ enum kind {
 	SEALED,
 	CLIENT,
 	FORMS,
+	DICTS,
 	KINDS
 };
 
 static const char *const names[KINDS] = {
 	"snapshot-v1-full.tmem",   "snapshot-v1-increment.tmem",
 	"snapshot-v1-sealed.tmem", "snapshot-v1-client.tmem",
-	"snapshot-v1-forms.tmem",
+	"snapshot-v1-forms.tmem",  "snapshot-v1-dicts.tmem",
 };
 
 static const char key[TMEM_SNAPSHOT_KEY_BYTES] = "golden golden golden golden";
@@ -71,6 +74,13 @@ static void fill(unsigned char *page, unsigned i, uint64_t tag)
 	for (unsigned k = 0; k < PAGE; k++)
 		page[k] = (unsigned char)(i == 1 ? rng_next(&rng)
 						 : (tag >> k % 8 * 8) + i);
+	if (tag >= 20) { /* those of DICTS: one text, its parts in any order */
+		fill(page, 0, 10);
+		for (unsigned k = 1000; k + 100 <= PAGE; k += 100)
+			memcpy(page + k, page + 7 * rng_below(&rng, 120), 100);
+		memmove(page, page + 500 + i, PAGE - 500 - i);
+		return;
+	}
 	if (tag >= 10) /* the letters of FORMS */
 		for (unsigned k = 0; k < PAGE; k++)
 			page[k] = (unsigned char)"etaoin shrdlu"[rng_below(&rng,
@@ -173,11 +183,35 @@ static void make_forms(struct snapbuf *buf)
 	close_store();
 }
 
+/* The same with a dictionary of letters. */
+static void make_dicts(struct snapbuf *buf)
+{
+	struct tmem_snapshot_options o = { 0 };
+	unsigned char letters[PAGE];
+	struct tmem_stats s;
+
+	open_store();
+	CHECK_EQ(backend.ops->pool_create(backend.self, NULL, &pools[0]), 0);
+	fill(letters, 0, 10);
+	CHECK(give_dict(store, pools[0], letters, 1000));
+	put(pools[0], 0, 20);
+	do {
+		tmem_store_maintain(store, 1000000000);
+		CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	} while (!s.zstd_dict_pages);
+	put(pools[0], 1, 20);
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	CHECK(s.lz4_dict_pages == 1 && s.zstd_dict_pages == 1);
+	save(&o, DICTS, buf);
+	close_store();
+}
+
 static void make_all(struct snapbuf bufs[KINDS])
 {
 	make_pages(bufs);
 	make_client(&bufs[CLIENT]);
 	make_forms(&bufs[FORMS]);
+	make_dicts(&bufs[DICTS]);
 }
 
 static FILE *open_file(const char *dir, enum kind kind, const char *mode)
@@ -243,6 +277,7 @@ static void restore_pages(struct snapbuf bufs[KINDS])
 static void restore_others(struct snapbuf bufs[KINDS])
 {
 	struct tmem_snapshot s;
+	struct tmem_stats stats;
 
 	open_store();
 	s = restore(&bufs[CLIENT], NULL);
@@ -256,6 +291,11 @@ static void restore_others(struct snapbuf bufs[KINDS])
 	s = restore(&bufs[FORMS], NULL);
 	must_have(s.pools[0].pool, 0, 10);
 	must_have(s.pools[0].pool, 1, 10);
+	s = restore(&bufs[DICTS], NULL);
+	must_have(s.pools[0].pool, 0, 20);
+	must_have(s.pools[0].pool, 1, 20);
+	CHECK_EQ(backend.ops->stats(backend.self, &stats), 0);
+	CHECK(stats.lz4_dict_pages == 1 && stats.zstd_dict_pages == 1);
 	close_store();
 }
 
@@ -277,7 +317,7 @@ int main(int argc, char **argv)
 			continue;
 		}
 		read_file(argv[1], kind, &golden[kind]);
-		CHECK(kind == FORMS ||
+		CHECK(kind == FORMS || kind == DICTS ||
 		      (golden[kind].nr == made[kind].nr &&
 		       memcmp(golden[kind].bytes, made[kind].bytes,
 			      made[kind].nr) == 0));

@@ -6,6 +6,8 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "codecs/dict.h"
+#include "core/core.h"
 #include "snapbuf.h"
 #include "snapshot/snapshot.h"
 
@@ -70,6 +72,47 @@ static void page(uint8_t form, uint16_t length, uint32_t index)
 
 	raw(&rec, sizeof(rec));
 	raw(data, length);
+}
+
+/* As it should be; then the record's 16 bytes patched by the caller. */
+static struct tmem_snap_dict right_dict(void)
+{
+	return (struct tmem_snap_dict){ .type = TMEM_SNAP_DICT,
+					.uses = TMEM_DICT_LZ4,
+					.number = 5,
+					.current = 1,
+					.content_bytes = 300 };
+}
+
+static void dict(const struct tmem_snap_dict *rec, unsigned content_bytes)
+{
+	static char content[TMEM_DICT_MAX_BYTES + 1] = "12345678";
+
+	raw(rec, sizeof(*rec));
+	raw(content, content_bytes);
+}
+
+/* Of a page, by that number; the data are what LZ4 makes of one word. */
+static void dict_page(uint16_t number, uint32_t index)
+{
+	static const unsigned char lz4[] = {
+		0x8f, '1', '2', '3', '4', '5', '6', '7', '8', 8, 0,
+	};
+	unsigned char data[64] = { 0 };
+	struct tmem_snap_page rec = { TMEM_SNAP_PAGE, TMEM_FORM_LZ4_DICT, 0,
+				      index };
+	unsigned n = 2 + sizeof(lz4), rest = PAGE - 8 - 19 - 12;
+
+	memcpy(data, &number, 2);
+	memcpy(data + 2, lz4, sizeof(lz4));
+	for (; rest >= 255; rest -= 255)
+		data[n++] = 255;
+	data[n++] = (unsigned char)rest;
+	data[n++] = 12 << 4;
+	memcpy(data + n, "567812345678", 12);
+	rec.length = (uint16_t)(n + 12);
+	raw(&rec, sizeof(rec));
+	raw(data, rec.length);
 }
 
 static void keep(uint16_t nr, uint32_t index, const void *steps, unsigned bytes)
@@ -232,7 +275,8 @@ static void pages_are_what_they_say(void)
 		{ TMEM_FORM_RAW, PAGE - 1, -EBADMSG, "damaged" },
 		{ TMEM_FORM_LZ4, 100, -EBADMSG, "damaged" },
 		{ TMEM_FORM_ZSTD, 100, -EBADMSG, "damaged" },
-		{ TMEM_FORM_ZSTD_DICT, 100, -EOPNOTSUPP, "form" },
+		{ TMEM_FORM_ZSTD_DICT, 100, -EBADMSG, "lacks" },
+		{ TMEM_FORM_DICT, 100, -EOPNOTSUPP, "form" },
 		{ TMEM_FORM_REF, 4, -EOPNOTSUPP, "form" },
 		{ 0, 8, -EOPNOTSUPP, "form" },
 		{ 99, 8, -EOPNOTSUPP, "form" },
@@ -251,9 +295,138 @@ static void pages_are_what_they_say(void)
 	page(TMEM_FORM_SAME, 8, 1);
 	page(TMEM_FORM_SAME, 8, 1);
 	expect(-EBADMSG, "twice");
+}
+
+static void dictionaries_are_what_they_say(void)
+{
+	const struct tmem_snap_dict right = right_dict();
+	struct tmem_snap_dict bad[12];
+	unsigned i;
+
+	for (i = 0; i < 12; i++)
+		bad[i] = right;
+	bad[0].uses = 0;
+	bad[1].uses = 4;
+	bad[2].number = TMEM_SNAP_DICTS;
+	bad[3].pool = 2;
+	bad[4].pool = 1; /* shared */
+	bad[5].current = 2;
+	bad[6].content_bytes = TMEM_DICT_MIN_BYTES - 1;
+	bad[7].content_bytes = TMEM_DICT_MAX_BYTES + 1;
+	bad[8].zero = 1;
+	bad[9].content_bytes = 301; /* of which one is missing */
+	bad[10].content_bytes = UINT32_MAX;
+	bad[11].type = 99;
+	for (i = 0; i < 12; i++) {
+		pool(0, 0, false);
+		pool(1, TMEM_POOL_EPHEMERAL | TMEM_POOL_SHARED, false);
+		dict(&bad[i], i == 7 ? bad[i].content_bytes : 300);
+		expect(-EBADMSG, "record");
+	}
+	dict(&right, 300); /* before the pools */
+	expect(-EBADMSG, "record");
+	pool(0, 0, false);
+	dict(&right, 300);
+	pool(1, 0, false); /* which are over then */
+	expect(-EBADMSG, "record");
 	pool(0, 0, false);
 	raw("\7\0\0\0", 4);
-	expect(-EOPNOTSUPP, "dictionaries");
+	expect(-EBADMSG, "record");
+	/* What zstd would take for its own. */
+	pool(0, 0, false);
+	raw(&right, sizeof(right));
+	raw("\x37\xa4\x30\xec", 4);
+	for (i = 0; i < 296; i++)
+		raw("x", 1);
+	expect(-EBADMSG, "record");
+}
+
+static void pages_name_a_dictionary(void)
+{
+	struct tmem_snap_dict rec = right_dict();
+	struct tmem_stats s;
+	unsigned i;
+
+	pool(0, 0, false);
+	object(0);
+	dict_page(5, 1);
+	expect(-EBADMSG, "lacks");
+	pool(0, 0, false);
+	dict(&rec, 300);
+	object(0);
+	dict_page(6, 1);
+	expect(-EBADMSG, "lacks");
+	pool(0, 0, false);
+	dict(&rec, 300);
+	object(0);
+	dict_page(UINT16_MAX, 1);
+	expect(-EBADMSG, "lacks");
+	pool(0, 0, false);
+	dict(&rec, 300);
+	object(0);
+	page(TMEM_FORM_LZ4_DICT, 2, 1);
+	expect(-EBADMSG, "damaged");
+	pool(0, 0, false);
+	dict(&rec, 300);
+	object(0);
+	page(TMEM_FORM_LZ4, 100, 2);
+	expect(-EBADMSG, "damaged");
+	/* More, one after another with that number, than the store gives. */
+	pool(0, 0, false);
+	for (i = 0; i < 3 * TMEM_MAX_DICTS; i++) {
+		dict(&rec, 300);
+		new_block();
+		object(0);
+		dict_page(5, i);
+	}
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	CHECK_EQ(s.dicts, 0);
+	expect(-EBADMSG, "record"); /* there is no end */
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	CHECK_EQ(s.dicts, 0);
+}
+
+/* Several for one number, and pages of all, are what they were. */
+static void a_number_is_used_again(void)
+{
+	struct tmem_snap_dict rec = right_dict();
+	struct tmem_stats s;
+	char data[PAGE];
+	uint64_t bytes = 0;
+	unsigned i;
+
+	pool(0, 0, false);
+	for (i = 0; i < 40; i++) {
+		dict(&rec, 300);
+		object(0);
+		dict_page(5, i);
+		bytes += 2 + 11 + 17 + 12;
+		new_block();
+	}
+	totals(40, 0, bytes);
+	CHECK_EQ(restore(), 0);
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	CHECK_EQ(s.dicts, TMEM_MAX_DICTS / 4);
+	CHECK_EQ(s.lz4_dict_pages, TMEM_MAX_DICTS / 4);
+	for (i = 0; i < 40; i++) {
+		struct tmem_io io = { .object = { { 1 } },
+				      .index = i,
+				      .page = data };
+
+		CHECK_EQ(backend.ops->load(backend.self, got.pools[0].pool, &io,
+					   1),
+			 0);
+		CHECK_EQ(io.result, 0);
+		CHECK(memcmp(data, "12345678", 8) == 0 &&
+		      memcmp(data, data + 8, PAGE - 8) == 0);
+	}
+	tmem_store_check(store);
+	CHECK_EQ(backend.ops->pool_destroy(backend.self, got.pools[0].pool), 0);
+	while (tmem_store_maintain(store, 1000000000))
+		;
+	CHECK_EQ(backend.ops->stats(backend.self, &s), 0);
+	CHECK_EQ(s.dicts, 0);
+	begin();
 }
 
 static void kept_pages_are_there(void)
@@ -346,6 +519,9 @@ int main(void)
 	RUN(records_have_their_order);
 	RUN(the_end_is_the_end);
 	RUN(pages_are_what_they_say);
+	RUN(dictionaries_are_what_they_say);
+	RUN(pages_name_a_dictionary);
+	RUN(a_number_is_used_again);
 	RUN(kept_pages_are_there);
 	RUN(a_base_is_of_the_same_kind);
 	RUN(pools_are_what_can_be);
