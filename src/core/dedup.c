@@ -6,6 +6,7 @@
 
 #include "base/sys.h"
 #include "cool.h"
+#include "near.h"
 #include "object.h"
 #include "unzip.h"
 
@@ -167,17 +168,62 @@ static uint64_t nr_pages(const struct tmem_store *store)
 	return nr;
 }
 
+uint64_t tmem_dedup_hash(const struct tmem_client *client, const void *page)
+{
+	uint64_t seed =
+		atomic_load_explicit(&client->dedup_seed, memory_order_relaxed);
+
+	return XXH3_64bits_withSeed(page, TMEM_PAGE_SIZE, seed) | 1;
+}
+
+/* By its ends, which is enough to know which are worth a hash beforehand. */
+static bool may_be_same_filled(const void *page)
+{
+	const char *p = page;
+
+	return memcmp(p, p + sizeof(uint64_t), sizeof(uint64_t)) == 0 &&
+	       memcmp(p, p + TMEM_PAGE_SIZE - sizeof(uint64_t),
+		      sizeof(uint64_t)) == 0;
+}
+
+/* 31 bits of the hash, its lowest not being one of them. */
+static uint32_t place_of(uint64_t hash)
+{
+	return (uint32_t)hash >> 1;
+}
+
+void tmem_dedup_near(const struct tmem_client *client, const struct tmem_io *io,
+		     unsigned nr, uint64_t *ret_hashes)
+{
+	struct tmem_hints *hints = &client->store->dedup.hints;
+	const char *homes[TMEM_NEAR_GROUP];
+	unsigned i;
+
+	for (i = 0; i < nr; i++) {
+		homes[i] = NULL;
+		ret_hashes[i] = 0;
+		if (may_be_same_filled(io[i].page))
+			continue;
+		ret_hashes[i] = tmem_dedup_hash(client, io[i].page);
+		homes[i] = tmem_hints_home(hints, place_of(ret_hashes[i]));
+	}
+	/* Full ones are followed by the next. */
+	for (i = 0; i < nr; i++) {
+		if (!homes[i])
+			continue;
+		__builtin_prefetch(homes[i]);
+		__builtin_prefetch(homes[i] + sizeof(struct tmem_hints_bucket));
+	}
+}
+
 uint32_t tmem_dedup_find(const struct tmem_client *client,
 			 const struct tmem_key *key, const void *page,
-			 void *buffer)
+			 uint64_t hash, void *buffer)
 {
 	struct tmem_store *store = client->store;
 	struct tmem_hints *hints = &store->dedup.hints;
-	uint64_t seed =
-		atomic_load_explicit(&client->dedup_seed, memory_order_relaxed);
-	uint64_t hash = XXH3_64bits_withSeed(page, TMEM_PAGE_SIZE, seed);
 	uint32_t found[TMEM_HINTS_FOUND], own = hint_of(store, key);
-	uint32_t r = (uint32_t)hash >> 1, handle;
+	uint32_t r = place_of(hash), handle;
 	unsigned nr, i;
 
 	/* The bits that the table does not use. */

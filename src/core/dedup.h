@@ -41,13 +41,22 @@ static inline bool tmem_dedup_wants(const struct tmem_store *store,
 	       !tmem_pool_has(store, pool, TMEM_POOL_EPHEMERAL);
 }
 
+/* The page's hash, never 0. */
+uint64_t tmem_dedup_hash(const struct tmem_client *client, const void *page);
 /*
- * A slot with the same page, pinned, or 0.  `buffer` has room for a page.  No
- * shard's lock is held.
+ * The hashes of nr pages that are about to be stored, and brings near where
+ * they will be looked up.  0: such a page is seen to need none.
+ */
+void tmem_dedup_near(const struct tmem_client *client, const struct tmem_io *io,
+		     unsigned nr, uint64_t *ret_hashes);
+
+/*
+ * A slot with the same page, whose hash is given, pinned, or 0.  `buffer` has
+ * room for a page.  No shard's lock is held.
  */
 uint32_t tmem_dedup_find(const struct tmem_client *client,
 			 const struct tmem_key *key, const void *page,
-			 void *buffer);
+			 uint64_t hash, void *buffer);
 
 /*
  * The table shrinks with the number of pages, by one step; true: there are

@@ -239,6 +239,22 @@ unsigned tmem_hints_look(struct tmem_hints *hints, uint32_t r, uint32_t hint,
 	return nr;
 }
 
+const void *tmem_hints_home(struct tmem_hints *hints,
+			    uint32_t r) TMEM_UNANALYSED
+{
+	struct tmem_lock *lock = stripe_of(hints, home_of(hints, r));
+	const void *bucket = NULL;
+	uint32_t home;
+
+	if (!tmem_lock_try_acquire(lock))
+		return NULL;
+	home = home_of(hints, r);
+	if (get(&hints->size) && stripe_of(hints, home) == lock)
+		bucket = bucket_of(hints, home, 0);
+	release(lock);
+	return bucket;
+}
+
 void tmem_hints_correct(struct tmem_hints *hints, uint32_t r, uint32_t wrong,
 			uint32_t hint)
 {

@@ -78,6 +78,12 @@ void tmem_hints_init(struct tmem_hints *hints);
 unsigned tmem_hints_look(struct tmem_hints *hints, uint32_t r, uint32_t hint,
 			 uint32_t found[TMEM_HINTS_FOUND]);
 
+/*
+ * Where tmem_hints_look() begins to look, for a prefetch only: it may be gone
+ * any moment.  NULL: that can't be said without waiting.
+ */
+const void *tmem_hints_home(struct tmem_hints *hints, uint32_t r);
+
 /* It turned out that one has not; now another may. */
 void tmem_hints_correct(struct tmem_hints *hints, uint32_t r, uint32_t wrong,
 			uint32_t hint);

@@ -434,8 +434,8 @@ uint32_t tmem_object_move_page(struct tmem_store *store,
 	}
 	tmem_saving_keep(store, shard, old);
 	object = tmem_object_nr(store, from->object);
-	link_page(store, object, new);
-	unlink_page(store, object, old);
+	/* In its place: its neighbours are near, the list's head is not. */
+	tmem_arena_list_replace(&store->arena, &object->head, old, new);
 	*entry = new;
 	return old;
 }

@@ -33,6 +33,7 @@ struct encoded {
 	unsigned form;
 	unsigned length;
 	bool skipped;	 /* known to be hopeless: not compressed */
+	uint64_t hash;	 /* dedup's, 0: not known yet */
 	uint32_t dict;	 /* what it is compressed with, held; 0: none */
 	uint32_t target; /* of a reference: pinned until it is stored */
 	const void *data;
@@ -92,7 +93,10 @@ static bool refer(struct encoded *ret, const struct tmem_client *client,
 		  const struct tmem_key *key, struct tmem_scratch *scratch,
 		  const void *page)
 {
-	ret->target = tmem_dedup_find(client, key, page, output_of(scratch));
+	ret->target = tmem_dedup_find(client, key, page,
+				      ret->hash ? ret->hash
+						: tmem_dedup_hash(client, page),
+				      output_of(scratch));
 	if (!ret->target)
 		return false;
 	ret->form = TMEM_FORM_REF;
@@ -253,12 +257,13 @@ static int store_locked(const struct tmem_client *client, tmem_pool_id id,
 }
 
 int tmem_page_store(const struct tmem_client *client, tmem_pool_id id,
-		    const struct tmem_io *io, struct tmem_scratch *scratch)
+		    const struct tmem_io *io, uint64_t hash,
+		    struct tmem_scratch *scratch)
 {
 	struct tmem_store *store = client->store;
 	struct tmem_key key = tmem_key_of(store, tmem_pool_number(id),
 					  &io->object, io->index);
-	struct encoded e = { 0 };
+	struct encoded e = { .hash = hash };
 	unsigned tries = 0;
 	bool last;
 	int r;

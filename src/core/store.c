@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The public face of the local store: open, close, limit, vectors. */
 #include <errno.h>
+#include <string.h>
 
 #include <tmem/store.h>
 
@@ -30,16 +31,34 @@ static int no_pool(struct tmem_io *io, unsigned nr)
 	return -ENOENT;
 }
 
+static unsigned group_of(unsigned nr)
+{
+	return nr < TMEM_NEAR_GROUP ? nr : TMEM_NEAR_GROUP;
+}
+
 /* Before page i of a vector: brings the next pages near, if that pays. */
 static void near_pages(const struct tmem_client *client, tmem_pool_id id,
 		       const struct tmem_io *io, unsigned nr,
 		       enum tmem_near_for what)
 {
-	if (tmem_near_pays(client->store) &&
-	    (nr > 1 || what == TMEM_NEAR_STORE))
+	if (tmem_near_pays(client->store) && nr > 1)
 		tmem_near_pages(client->store, tmem_pool_number(id), io,
-				nr < TMEM_NEAR_GROUP ? nr : TMEM_NEAR_GROUP,
-				what);
+				group_of(nr), what);
+}
+
+/* The same before stores, and what equal pages are looked for by. */
+static void near_stores(const struct tmem_client *client, tmem_pool_id id,
+			const struct tmem_io *io, unsigned nr,
+			uint64_t *ret_hashes)
+{
+	uint32_t pool = tmem_pool_number(id);
+
+	memset(ret_hashes, 0, TMEM_NEAR_GROUP * sizeof(*ret_hashes));
+	if (!tmem_near_pays(client->store))
+		return;
+	if (tmem_dedup_wants(client->store, pool))
+		tmem_dedup_near(client, io, group_of(nr), ret_hashes);
+	tmem_near_pages(client->store, pool, io, group_of(nr), TMEM_NEAR_STORE);
 }
 
 static int pool_create(void *self, const struct tmem_pool_options *options,
@@ -62,6 +81,7 @@ static int store_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 		       unsigned nr)
 {
 	const struct tmem_client *client = tmem_client_of(self);
+	uint64_t hashes[TMEM_NEAR_GROUP];
 	struct tmem_scratch *scratch;
 	unsigned i;
 
@@ -70,8 +90,10 @@ static int store_pages(void *self, tmem_pool_id id, struct tmem_io *io,
 	scratch = tmem_scratch_acquire(client->store);
 	for (i = 0; i < nr; i++) {
 		if (i % TMEM_NEAR_GROUP == 0)
-			near_pages(client, id, &io[i], nr - i, TMEM_NEAR_STORE);
-		io[i].result = tmem_page_store(client, id, &io[i], scratch);
+			near_stores(client, id, &io[i], nr - i, hashes);
+		io[i].result =
+			tmem_page_store(client, id, &io[i],
+					hashes[i % TMEM_NEAR_GROUP], scratch);
 	}
 	tmem_scratch_release(scratch);
 	return 0;
