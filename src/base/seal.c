@@ -30,6 +30,8 @@ enum {
 	VERSION = 1,
 	PAGE = 4096,
 	GET_SEALS = 1034,
+	/* More than a primitive of libsodium's uses of a stack (0.6 KiB). */
+	WIPE_BYTES = 2048,
 	ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 };
 
@@ -86,6 +88,38 @@ void tmem_seal_wipe(void *bytes, size_t nr_bytes)
 {
 	memset(bytes, 0, nr_bytes);
 	__asm__ volatile("" : : "r"(bytes) : "memory");
+}
+
+/*
+ * What was called before has left on the stack, below its caller's frame, and
+ * in registers: its spilled round keys are as good as the key.
+ */
+__attribute__((noinline)) static void wipe_traces(void)
+{
+	char below[WIPE_BYTES];
+
+	tmem_seal_wipe(below, sizeof(below));
+	__asm__ volatile("pxor %%xmm0, %%xmm0\n\t"
+			 "pxor %%xmm1, %%xmm1\n\t"
+			 "pxor %%xmm2, %%xmm2\n\t"
+			 "pxor %%xmm3, %%xmm3\n\t"
+			 "pxor %%xmm4, %%xmm4\n\t"
+			 "pxor %%xmm5, %%xmm5\n\t"
+			 "pxor %%xmm6, %%xmm6\n\t"
+			 "pxor %%xmm7, %%xmm7\n\t"
+			 "pxor %%xmm8, %%xmm8\n\t"
+			 "pxor %%xmm9, %%xmm9\n\t"
+			 "pxor %%xmm10, %%xmm10\n\t"
+			 "pxor %%xmm11, %%xmm11\n\t"
+			 "pxor %%xmm12, %%xmm12\n\t"
+			 "pxor %%xmm13, %%xmm13\n\t"
+			 "pxor %%xmm14, %%xmm14\n\t"
+			 "pxor %%xmm15, %%xmm15"
+			 :
+			 :
+			 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5",
+			   "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+			   "xmm12", "xmm13", "xmm14", "xmm15");
 }
 
 int tmem_seal_random(void *ret_bytes, size_t nr_bytes)
@@ -154,6 +188,7 @@ int tmem_seal_create(const struct tmem_seal_key *key,
 	seal->key = *key;
 	if (key->cipher == TMEM_CIPHER_AES256GCM) {
 		crypto_aead_aes256gcm_beforenm(&seal->aes, key->key);
+		wipe_traces();
 	} else {
 		if (_crypto_stream_chacha20_pick_best_implementation)
 			_crypto_stream_chacha20_pick_best_implementation();
@@ -245,6 +280,7 @@ void tmem_seal_encrypt(const struct tmem_seal *seal,
 		crypto_aead_xchacha20poly1305_ietf_encrypt_detached(
 			t->to, ret_tag, NULL, t->from, t->bytes, t->ad,
 			t->ad_bytes, NULL, t->nonce, seal->key.key);
+	wipe_traces();
 }
 
 int tmem_seal_decrypt(const struct tmem_seal *seal,
@@ -261,5 +297,6 @@ int tmem_seal_decrypt(const struct tmem_seal *seal,
 		r = crypto_aead_xchacha20poly1305_ietf_decrypt_detached(
 			t->to, NULL, t->from, t->bytes, tag, t->ad, t->ad_bytes,
 			t->nonce, seal->key.key);
+	wipe_traces();
 	return r == 0 ? 0 : -EIO;
 }

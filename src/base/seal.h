@@ -11,6 +11,9 @@
  * XChaCha20-Poly1305.  The cipher is part of the key: what one wrote the
  * other can't read.
  *
+ * What the ciphers leave of the key's schedule on the stack and in registers is
+ * wiped before a call returns: threads' stacks are dumped, and may be swapped.
+ *
  * THE NONCE is the caller's care: with one key no nonce is used for two
  * texts, in no process that has the key.  AES takes the first 12 bytes of it,
  * so these alone have to differ.

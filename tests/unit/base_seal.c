@@ -9,6 +9,10 @@
 #include "base/seal.h"
 #include "fstest.h"
 
+enum {
+	STACK_BYTES = 16 << 10
+};
+
 static const enum tmem_cipher ciphers[] = { TMEM_CIPHER_AES256GCM,
 					    TMEM_CIPHER_XCHACHA20POLY1305 };
 
@@ -215,6 +219,85 @@ static void a_seal_is_not_dumped(void)
 	tmem_seal_destroy(seal);
 }
 
+/* So that there is such a stack, without a trace of before. */
+__attribute__((noinline)) static void fill_stack(void)
+{
+	char below[STACK_BYTES];
+
+	memset(below, 0x5a, sizeof(below));
+	__asm__ volatile("" : : "r"(below) : "memory");
+}
+
+/*
+ * Is there any of these 16 bytes' blocks, or one turned round, in so much of
+ * the stack below?  Nothing is called, so that nothing covers it.
+ */
+__attribute__((noinline, no_sanitize("address"))) static int
+stack_has(const unsigned char *secret, unsigned nr_bytes)
+{
+	const volatile unsigned char *p = __builtin_frame_address(0);
+	unsigned at, block, k, same, turned;
+
+	p -= STACK_BYTES;
+	for (block = 0; block + 16 <= nr_bytes; block += 16)
+		for (at = 0; at < STACK_BYTES - 512; at += 8) {
+			same = turned = 0;
+			for (k = 0; k < 16; k++) {
+				same += p[at + k] == secret[block + k];
+				turned += p[at + k] == secret[block + 15 - k];
+			}
+			if (same == 16 || turned == 16)
+				return (int)block + 1;
+		}
+	return 0;
+}
+
+/* Further down, where stack_has() itself does not cover it. */
+__attribute__((noinline)) static int use_deep(const struct tmem_seal *seal,
+					      const struct tmem_seal_text *t,
+					      uint8_t *tag, int decrypt)
+{
+	char above[1024];
+	int r = 0;
+
+	__asm__ volatile("" : : "r"(above) : "memory");
+	if (decrypt)
+		r = tmem_seal_decrypt(seal, t, tag);
+	else
+		tmem_seal_encrypt(seal, t, tag);
+	__asm__ volatile("" : : "r"(above) : "memory");
+	return r;
+}
+
+/* Key and schedule, which a seal begins with; zeros are no secret. */
+static void nothing_of_it_is_left_on_the_stack(void)
+{
+	static unsigned char secret[400], page[4096];
+	static uint8_t tag[TMEM_SEAL_TAG_BYTES];
+	struct tmem_seal_text t = { .from = page,
+				    .to = page,
+				    .bytes = sizeof(page) };
+	struct tmem_seal *seal;
+	unsigned i, nr = 0;
+
+	for (i = 0; i < sizeof(ciphers) / sizeof(ciphers[0]); i++) {
+		fill_stack();
+		seal = seal_of(ciphers[i], 0x31);
+		for (nr = 0; nr < 32; nr++)
+			secret[nr] = (unsigned char)(0x31 + nr);
+		if (ciphers[i] == TMEM_CIPHER_AES256GCM)
+			memcpy(secret + nr, seal, 15 * 16);
+		nr += ciphers[i] == TMEM_CIPHER_AES256GCM ? 15 * 16 : 0;
+		fill_stack();
+		CHECK_EQ(use_deep(seal, &t, tag, 0), 0);
+		CHECK_EQ(stack_has(secret, nr), 0);
+		fill_stack();
+		CHECK_EQ(use_deep(seal, &t, tag, 1), 0);
+		CHECK_EQ(stack_has(secret, nr), 0);
+		tmem_seal_destroy(seal);
+	}
+}
+
 int main(void)
 {
 	if (tmem_seal_can(TMEM_CIPHER_AES256GCM) == 0)
@@ -230,5 +313,6 @@ int main(void)
 	RUN(a_key_travels_by_memfd);
 	RUN(wrong_keys_are_refused);
 	RUN(a_seal_is_not_dumped);
+	RUN(nothing_of_it_is_left_on_the_stack);
 	return 0;
 }
