@@ -118,20 +118,34 @@ static void check_object(struct walk *w, uint32_t nr)
 	w->count.objects++;
 }
 
+static uint64_t check_list(struct walk *w, const struct tmem_shard *shard,
+			   unsigned list)
+{
+	uint32_t nr, prev = 0;
+	uint64_t n = 0;
+
+	for (nr = shard->objects[list]; nr;
+	     nr = tmem_object_nr(w->store, nr)->next) {
+		const struct tmem_object *object = tmem_object_nr(w->store, nr);
+
+		TMEM_INVARIANT("C2", object->prev == prev);
+		TMEM_INVARIANT("C2", object->pool % TMEM_OBJECT_LISTS == list);
+		check_object(w, nr);
+		n++;
+		prev = nr;
+	}
+	return n;
+}
+
 static void check_shard(struct walk *w, struct tmem_shard *shard)
 {
 	uint64_t objects = w->objects;
-	uint32_t nr, prev = 0;
+	unsigned i;
 
 	w->shard = shard;
 	tmem_index_check(&shard->index, check_entry, w);
-	for (nr = shard->objects; nr; nr = tmem_object_nr(w->store, nr)->next) {
-		TMEM_INVARIANT("C2",
-			       tmem_object_nr(w->store, nr)->prev == prev);
-		check_object(w, nr);
-		objects++;
-		prev = nr;
-	}
+	for (i = 0; i < TMEM_OBJECT_LISTS; i++)
+		objects += check_list(w, shard, i);
 	TMEM_INVARIANT("C2", objects == w->objects);
 }
 

@@ -41,7 +41,7 @@
  *
  *   C1  Each index entry of a slot is found under the key that the slot and
  *       its object name, in that key's shard; the slot is whole.
- *   C2  Each object record has an index entry, is on its shard's list, has at
+ *   C2  Each object record has an index entry, is on its pool's list, has at
  *       least one page, and its list holds nr_pages slots that name it.
  *   C3  Slots in use == index entries of slots + orphans + those of U1.
  *   C4  Reference slots + pinned ones (saving.h, and where slots have moved)
@@ -71,6 +71,7 @@
 
 enum {
 	TMEM_MAX_POOLS = 256,
+	TMEM_OBJECT_LISTS = 16, /* of a shard */
 	TMEM_MAX_CLIENTS = 64,
 	TMEM_MAX_SHARDS = 64,
 	TMEM_FEW_SHARDS = 16,
@@ -109,12 +110,14 @@ _Static_assert(sizeof(struct tmem_object) <= 64, "64 to a page");
  */
 struct tmem_shard {
 	_Alignas(64) struct tmem_lock lock;
-	uint32_t objects; /* list of object numbers */
 	_Atomic uint32_t nr_pages;
 	uint64_t generation;	 /* epoch << 32 | counter */
 	struct tmem_stats stats; /* this shard's part */
 	_Alignas(64) struct tmem_index index;
 	struct tmem_saving *saving; /* saving.h; NULL: no snapshot */
+	/* Lists of object numbers, by pool; who drops a pool's goes along. */
+	uint32_t objects[TMEM_OBJECT_LISTS];
+	uint32_t walk; /* the next one for who does; 0: nobody, or no more */
 };
 
 /* A thread's working memory while it compresses. */
@@ -268,6 +271,13 @@ static inline struct tmem_object *tmem_object_nr(const struct tmem_store *store,
 {
 	return tmem_records_get(&store->objects, nr,
 				sizeof(struct tmem_object));
+}
+
+/* The list that has a pool's objects, and those of some others. */
+static inline uint32_t *tmem_object_list(struct tmem_shard *shard,
+					 uint32_t pool)
+{
+	return &shard->objects[pool % TMEM_OBJECT_LISTS];
 }
 
 static inline uint64_t tmem_object_hash(uint32_t pool,

@@ -98,6 +98,7 @@ bool tmem_object_init(struct tmem_store *store, const struct tmem_key *key,
 {
 	struct tmem_shard *shard = key->shard;
 	struct tmem_object *object;
+	uint32_t *head;
 
 	if (!tmem_index_insert(&shard->index, &store->meta,
 			       entry_hash(key->object_hash),
@@ -107,10 +108,11 @@ bool tmem_object_init(struct tmem_store *store, const struct tmem_key *key,
 	object->hash = key->object_hash;
 	object->id = *key->object;
 	object->pool = key->pool;
-	object->next = shard->objects;
-	if (shard->objects)
-		tmem_object_nr(store, shard->objects)->prev = nr;
-	shard->objects = nr;
+	head = tmem_object_list(shard, key->pool);
+	object->next = *head;
+	if (*head)
+		tmem_object_nr(store, *head)->prev = nr;
+	*head = nr;
 	shard->stats.objects++;
 	return true;
 }
@@ -145,7 +147,9 @@ void tmem_object_free(struct tmem_store *store, struct tmem_shard *shard,
 	if (object->prev)
 		tmem_object_nr(store, object->prev)->next = object->next;
 	else
-		shard->objects = object->next;
+		*tmem_object_list(shard, object->pool) = object->next;
+	if (shard->walk == nr)
+		shard->walk = object->next;
 	if (object->next)
 		tmem_object_nr(store, object->next)->prev = object->prev;
 	shard->stats.objects--;

@@ -22,6 +22,7 @@
 
 enum {
 	DROP_BATCH = 256,
+	LOOK_BATCH = 256,
 	EVERY_CLIENT = -1,
 	NOBODY = -2 /* all pages, which were never anybody's: not counted */
 };
@@ -59,45 +60,62 @@ static tmem_pool_id publish_locked(struct tmem_store *store,
 }
 
 /*
- * Drops some of the pool's objects that `client` was the last to use, or all;
- * false if the shard has none any more.
+ * Looks at some of the pool's objects, from shard->walk on, and drops those
+ * that `client` was the last to use, or all; false if these were the last.
  */
 static bool drop_some_locked(struct tmem_store *store, struct tmem_shard *shard,
 			     uint32_t pool, int client)
 	TMEM_REQUIRES(&shard->lock)
 {
-	uint32_t nr, next, budget = DROP_BATCH;
+	uint32_t budget = DROP_BATCH, dropped = 0, looked = 0;
 	uint64_t *counter = client >= 0 ? &shard->stats.left_pages
 					: &shard->stats.pool_pages;
 
-	for (nr = shard->objects; nr && budget; nr = next) {
+	while (shard->walk && dropped < budget && looked++ < LOOK_BATCH) {
+		uint32_t nr = shard->walk;
 		const struct tmem_object *object = tmem_object_nr(store, nr);
 
-		next = object->next;
 		if (object->pool == pool &&
 		    (client < 0 || object->client == (uint32_t)client ||
 		     object->client == TMEM_CLIENT_UNKNOWN))
-			budget -= tmem_object_drop(store, shard, nr, budget);
+			dropped += tmem_object_drop(store, shard, nr,
+						    budget - dropped);
+		/* One that is gone has moved it on; of one that is not, more.
+		 */
+		if (shard->walk == nr && dropped < budget)
+			shard->walk = object->next;
 	}
 	if (client != NOBODY)
-		*counter += DROP_BATCH - budget;
-	return !budget;
+		*counter += dropped;
+	return shard->walk != 0;
 }
 
+/*
+ * Of all shards, in turn: whoever waits for one gets it before it is locked
+ * again.
+ */
 static void drop_all(struct tmem_store *store, uint32_t pool, int client)
 {
+	bool more = true;
 	uint32_t i;
 
 	for (i = 0; i < store->nr_shards; i++) {
 		struct tmem_shard *shard = &store->shards[i];
-		bool more;
 
-		do {
+		tmem_lock_acquire(&shard->lock);
+		shard->walk = *tmem_object_list(shard, pool);
+		tmem_lock_release(&shard->lock);
+	}
+	while (more) {
+		more = false;
+		for (i = 0; i < store->nr_shards; i++) {
+			struct tmem_shard *shard = &store->shards[i];
+
 			tmem_lock_acquire(&shard->lock);
-			more = drop_some_locked(store, shard, pool, client);
+			more |= drop_some_locked(store, shard, pool, client);
 			tmem_dedup_trim(store);
 			tmem_lock_release(&shard->lock);
-		} while (more);
+		}
 	}
 }
 
@@ -427,7 +445,7 @@ static bool clone_all(struct tmem_store *store, uint32_t from,
 	uint32_t i, nr;
 
 	for (i = 0; i < store->nr_shards; i++)
-		for (nr = store->shards[i].objects; nr;
+		for (nr = *tmem_object_list(&store->shards[i], from); nr;
 		     nr = tmem_object_nr(store, nr)->next)
 			if (tmem_object_nr(store, nr)->pool == from &&
 			    !clone_object(store, nr, to))
@@ -443,6 +461,7 @@ static void undo_clone(struct tmem_store *store, uint32_t pool) TMEM_UNANALYSED
 	for (i = 0; i < store->nr_shards; i++) {
 		struct tmem_shard *shard = &store->shards[i];
 
+		shard->walk = *tmem_object_list(shard, pool);
 		while (drop_some_locked(store, shard, pool, NOBODY))
 			;
 	}

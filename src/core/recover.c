@@ -487,21 +487,29 @@ static void find_reference(void *arg, uint32_t handle,
 	drop(r, slot);
 }
 
-/* Objects whose pages all went, or that had none yet. */
+/* Objects of a list whose pages all went, or that had none yet. */
+static void drop_empty_of(struct tmem_store *store, struct tmem_shard *shard,
+			  unsigned list) TMEM_UNANALYSED
+{
+	uint32_t nr, next;
+
+	for (nr = shard->objects[list]; nr; nr = next) {
+		const struct tmem_object *object = tmem_object_nr(store, nr);
+
+		next = object->next;
+		if (!object->nr_pages)
+			tmem_object_free(store, shard, nr);
+	}
+}
+
 static void drop_empty(struct recovery *r) TMEM_UNANALYSED
 {
-	struct tmem_store *store = r->store;
-	uint32_t i, nr, next;
+	uint32_t i;
+	unsigned list;
 
-	for (i = 0; i < store->nr_shards; i++)
-		for (nr = store->shards[i].objects; nr; nr = next) {
-			const struct tmem_object *object;
-
-			object = tmem_object_nr(store, nr);
-			next = object->next;
-			if (!object->nr_pages)
-				tmem_object_free(store, &store->shards[i], nr);
-		}
+	for (i = 0; i < r->store->nr_shards; i++)
+		for (list = 0; list < TMEM_OBJECT_LISTS; list++)
+			drop_empty_of(r->store, &r->store->shards[i], list);
 }
 
 /* What is left is not whole, or is no form that there is. */

@@ -504,28 +504,34 @@ static void *maintain(void *arg)
 
 /* The child. */
 
-static uint64_t count_below_by_dict(struct tmem_store *store) TMEM_UNANALYSED
+static uint64_t count_of_object(const struct tmem_store *store, uint32_t object)
 {
+	uint32_t head = tmem_object_nr(store, object)->head, at = head;
 	struct tmem_place place;
 	uint64_t nr = 0;
+
+	do {
+		const struct tmem_slot *slot;
+
+		slot = tmem_arena_slot(&store->arena, at);
+		memcpy(&place, slot->data, sizeof(place));
+		nr += tmem_slot_form(slot) == TMEM_FORM_TIER && place.dict;
+		at = tmem_arena_link(&store->arena, at)->next;
+	} while (at != head);
+	return nr;
+}
+
+static uint64_t count_below_by_dict(struct tmem_store *store) TMEM_UNANALYSED
+{
+	uint64_t nr = 0;
 	uint32_t i, object;
+	unsigned list;
 
 	for (i = 0; i < store->nr_shards; i++)
-		for (object = store->shards[i].objects; object;
-		     object = tmem_object_nr(store, object)->next) {
-			uint32_t head = tmem_object_nr(store, object)->head;
-			uint32_t at = head;
-
-			do {
-				const struct tmem_slot *slot;
-
-				slot = tmem_arena_slot(&store->arena, at);
-				memcpy(&place, slot->data, sizeof(place));
-				nr += tmem_slot_form(slot) == TMEM_FORM_TIER &&
-				      place.dict;
-				at = tmem_arena_link(&store->arena, at)->next;
-			} while (at != head);
-		}
+		for (list = 0; list < TMEM_OBJECT_LISTS; list++)
+			for (object = store->shards[i].objects[list]; object;
+			     object = tmem_object_nr(store, object)->next)
+				nr += count_of_object(store, object);
 	return nr;
 }
 
