@@ -115,7 +115,7 @@ static void cool(void)
 	do {
 		tmem_store_maintain(store, 100000000);
 		check(backend.ops->stats(backend.self, &s), "stats");
-	} while (s.lz4_dict_pages + s.zstd_dict_pages < nr_pages / 10 * 9 &&
+	} while (s.lz4_dict_pages + s.zstd_dict_pages < nr_pages * 9ul / 10 &&
 		 bench_now(CLOCK_MONOTONIC) < end);
 	fprintf(stderr, "with a dictionary: %.0f %% by zstd, %.0f %% by LZ4\n",
 		100.0 * (double)s.zstd_dict_pages / nr_pages,

@@ -10,7 +10,8 @@
 #include "fstest.h"
 
 enum {
-	STACK_BYTES = 16 << 10
+	STACK_BYTES = 16 << 10,
+	SCHEDULE_BYTES = 240 /* of AES-256 */
 };
 
 static const enum tmem_cipher ciphers[] = { TMEM_CIPHER_AES256GCM,
@@ -286,8 +287,8 @@ static void nothing_of_it_is_left_on_the_stack(void)
 		for (nr = 0; nr < 32; nr++)
 			secret[nr] = (unsigned char)(0x31 + nr);
 		if (ciphers[i] == TMEM_CIPHER_AES256GCM)
-			memcpy(secret + nr, seal, 15 * 16);
-		nr += ciphers[i] == TMEM_CIPHER_AES256GCM ? 15 * 16 : 0;
+			memcpy(secret + nr, seal, SCHEDULE_BYTES);
+		nr += ciphers[i] == TMEM_CIPHER_AES256GCM ? SCHEDULE_BYTES : 0;
 		fill_stack();
 		CHECK_EQ(use_deep(seal, &t, tag, 0), 0);
 		CHECK_EQ(stack_has(secret, nr), 0);

@@ -109,7 +109,8 @@ static void dict_page(uint16_t number, uint32_t index)
 		data[n++] = 255;
 	data[n++] = (unsigned char)rest;
 	data[n++] = 12 << 4;
-	memcpy(data + n, "567812345678", 12);
+	for (rest = 0; rest < 12; rest++)
+		data[n + rest] = (unsigned char)"567812345678"[rest];
 	rec.length = (uint16_t)(n + 12);
 	raw(&rec, sizeof(rec));
 	raw(data, rec.length);

@@ -4,6 +4,7 @@
 #include <tmem/stats.h>
 #include <tmem/store.h>
 
+#include "core/core.h"
 #include "fstest.h"
 
 #define MIB (1ul << 20)
@@ -250,6 +251,44 @@ static void a_leaver_takes_what_it_used_last(void)
 	CHECK_EQ(destroy(clients[0], pool), 0);
 	CHECK_EQ(stats().pages, 0);
 	CHECK_EQ(stats().pools, 0);
+	close_store();
+}
+
+/* More objects than are looked at in one go, of others among them. */
+static void many_objects_go_and_the_others_stay(void)
+{
+	tmem_pool_id pool, joined, pools[TMEM_OBJECT_LISTS + 1];
+	const uint32_t nr = 20000;
+	uint32_t i;
+
+	open_store(96 * MIB);
+	allow(2);
+	CHECK_EQ(create(clients[0], &shared, &pool), 0);
+	CHECK_EQ(create(clients[1], &shared, &joined), 0);
+	for (i = 0; i <= TMEM_OBJECT_LISTS; i++)
+		CHECK_EQ(create(clients[0], NULL, &pools[i]), 0);
+	for (i = 0; i < nr; i++) {
+		CHECK_EQ(put(clients[i % 2], pool, i * 1000), 0);
+		if (i % 4 == 0)
+			CHECK_EQ(put(clients[0],
+				     pools[i % 8 ? 0 : TMEM_OBJECT_LISTS],
+				     i * 1000),
+				 0);
+	}
+	CHECK_EQ(destroy(clients[1], pool), 0);
+	CHECK_EQ(stats().left_pages, nr / 2);
+	CHECK_EQ(stats().objects, nr / 2 + nr / 4);
+	for (i = 0; i < nr; i += 97)
+		CHECK_EQ(get(clients[0], pool, i * 1000),
+			 i % 2 ? TMEM_MISS : 0);
+	CHECK_EQ(destroy(clients[0], pools[0]), 0);
+	CHECK_EQ(stats().objects, nr / 2 + nr / 8);
+	for (i = 0; i < nr; i += 8)
+		CHECK_EQ(get(clients[0], pools[TMEM_OBJECT_LISTS], i * 1000),
+			 0);
+	tmem_store_check(store);
+	CHECK_EQ(destroy(clients[0], pool), 0);
+	CHECK_EQ(stats().objects, nr / 8);
 	close_store();
 }
 
@@ -521,6 +560,7 @@ int main(void)
 	RUN(sixteen_uuids_may_be_allowed);
 	RUN(a_client_cannot_name_the_pools_of_others);
 	RUN(a_leaver_takes_what_it_used_last);
+	RUN(many_objects_go_and_the_others_stay);
 	RUN(leaving_touches_no_other_pool);
 	RUN(each_join_needs_its_own_leave);
 	RUN(a_shared_pool_counts_for_all_in_parts);
