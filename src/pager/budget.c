@@ -477,6 +477,22 @@ static uint64_t next_tick(const struct tmem_pager *pager, int64_t usage)
 	return ns > TICK_MAX_NS ? TICK_MAX_NS : ns;
 }
 
+/*
+ * What found no place is the keeper's affair if we hold too much: there may be
+ * room to grow again, for which nothing has to go.
+ */
+static void report_full(struct tmem_pager *pager)
+{
+	if (!pager->full_seen)
+		return;
+	if (!tmem_budget_fits(pager)) {
+		pager->full_seen = false;
+		tmem_link_swap_full(pager);
+	} else if (!stuck(pager)) {
+		pager->full_seen = false;
+	}
+}
+
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
 	int64_t usage, grant;
@@ -496,10 +512,7 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager) &&
 	    !dumps_core(pager))
 		urge_handlers(pager);
-	if (pager->full_seen) {
-		pager->full_seen = false;
-		tmem_link_swap_full(pager);
-	}
+	report_full(pager);
 	tmem_budget_report(pager);
 	return next_tick(pager, usage);
 }

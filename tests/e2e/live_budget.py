@@ -82,10 +82,10 @@ class Case(unittest.TestCase):
         self.addCleanup(self.place.cleanup)
         self.report_file = os.path.join(self.place.name, "report")
 
-    def start(self, memory, *program, **more):
+    def start(self, memory, *program, options=(), **more):
         process = subprocess.Popen(
             [TMEM, "run", "-m", memory, "--report", "json", "--report-file",
-             self.report_file, "--", *program], **more)
+             self.report_file, *options, "--", *program], **more)
         self.addCleanup(self.end, process)
         return process
 
@@ -164,6 +164,21 @@ class Set(Case):
         out = process.communicate(timeout=120)[0]
         self.assertEqual(out, "right\nright\n")
         self.assertEqual(process.returncode, 0)
+
+    def test_stopped_for_lack_of_room_and_given_some_it_goes_on(self):
+        program = ("import os; a = [os.urandom(4096) for _ in range(30000)]; "
+                   "print(len(set(a)))")
+        process = self.start(
+            "64M", sys.executable, "-c", program, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+            options=("--swap-max", "16M", "--on-full", "pause"))
+        wait_for(lambda: read("/proc/%d/stat" % process.pid).split()[2] == "T",
+                 "it to be stopped")
+        self.set(process, "300M")
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out), (0, "30000\n"), err)
+        self.assertEqual(err.count("stopped"), 1, err)
 
     def test_redis_under_changing_budgets(self):
         socket = os.path.join(self.place.name, "s")
