@@ -6,7 +6,8 @@
  *  - Signals sent to it go to the program, by way of the keeper (which holds
  *    the program unreaped, so that the pid cannot be somebody else's).  What
  *    the terminal sends has reached the program already: they share a
- *    process group.
+ *    process group.  A fault of our own kills us though its signal is blocked;
+ *    SIGPIPE may be of our own making, and is not passed on.
  *  - When the program stops, it stops itself by the same signal, so that the
  *    shell's job control sees one job.
  *  - It exits as the program did.
@@ -32,7 +33,10 @@ void tmem_front_signals(sigset_t *ret_set)
 	static const int passed[] = { SIGHUP,  SIGINT,	SIGQUIT,   SIGTERM,
 				      SIGUSR1, SIGUSR2, SIGALRM,   SIGWINCH,
 				      SIGCONT, SIGPWR,	SIGVTALRM, SIGPROF,
-				      SIGIO,   SIGTSTP, SIGTTIN,   SIGTTOU };
+				      SIGIO,   SIGTSTP, SIGTTIN,   SIGTTOU,
+				      SIGABRT, SIGTRAP, SIGILL,	   SIGBUS,
+				      SIGFPE,  SIGSEGV, SIGSYS,	   SIGSTKFLT,
+				      SIGXCPU, SIGXFSZ, SIGURG };
 	size_t i;
 	int sig;
 
@@ -123,7 +127,11 @@ static bool read_keeper(int keeper_fd, int *ret_status)
 	struct tmem_front_message m;
 	ssize_t n = recv(keeper_fd, &m, sizeof(m), 0);
 
-	if (n < 0 && errno == EINTR)
+	/*
+	 * ECONNRESET: it ended without reading all that we sent.  What it said
+	 * before comes after that.
+	 */
+	if (n < 0 && (errno == EINTR || errno == ECONNRESET))
 		return false;
 	if (n != sizeof(m)) {
 		*ret_status = tmem_cli_fail(

@@ -295,6 +295,6 @@ bool tmem_outside_scan(struct tmem_keeper *k);
  * In the form asked for, to the report file or else to standard error.
  * nr_living: programs that are still being paged.
  */
-void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living);
+void tmem_report_write(struct tmem_keeper *k, unsigned nr_living);
 
 #endif

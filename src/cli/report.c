@@ -329,7 +329,8 @@ static char *make_json(const struct report *r)
 	return text;
 }
 
-static void write_all(int fd, const char *text)
+/* 0, or errno. */
+static int write_all(int fd, const char *text)
 {
 	size_t left = strlen(text);
 	ssize_t n;
@@ -338,34 +339,35 @@ static void write_all(int fd, const char *text)
 		n = write(fd, text, left);
 		if (n < 0 && errno == EINTR)
 			continue;
-		/* Nobody is left who could be told. */
 		if (n <= 0)
-			return;
+			return n < 0 ? errno : EIO;
 		text += n;
 		left -= (size_t)n;
 	}
+	return 0;
 }
 
 /*
  * Over an earlier one, but never through an empty file: somebody may read it
  * now.  A pipe or a terminal just gets it.
  */
-static void write_over(int fd, const char *text)
+static int write_over(int fd, const char *text)
 {
 	bool is_file = lseek(fd, 0, SEEK_SET) == 0;
-	int r;
+	int error = write_all(fd, text), r;
 
-	write_all(fd, text);
 	if (is_file) {
 		r = ftruncate(fd, (off_t)strlen(text));
 		(void)r; /* a device has no end */
 	}
+	return error;
 }
 
-void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living)
+void tmem_report_write(struct tmem_keeper *k, unsigned nr_living)
 {
 	struct report r = { .nr_living = nr_living };
 	char *text;
+	int error;
 
 	if (k->options->report == TMEM_REPORT_NONE)
 		return;
@@ -374,9 +376,16 @@ void tmem_report_write(const struct tmem_keeper *k, unsigned nr_living)
 						      : make_text(&r);
 	if (!text)
 		return;
-	if (k->report_fd >= 0)
-		write_over(k->report_fd, text);
-	else
-		write_all(STDERR_FILENO, text);
+	if (k->report_fd < 0) {
+		write_all(STDERR_FILENO, text); /* nobody else to tell */
+	} else {
+		error = write_over(k->report_fd, text);
+		if (error)
+			tmem_keeper_say(k,
+					"--report-file %s: %s; the report is "
+					"lost, or a part of it",
+					k->options->report_file,
+					strerror(error));
+	}
 	free(text);
 }

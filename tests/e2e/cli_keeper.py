@@ -187,6 +187,13 @@ class Limits(Case):
         self.assertEqual((tmem.returncode, out), (0, "on\n"))
         self.assertIn("fg", err)
 
+    def test_a_report_that_finds_no_room_is_told(self):
+        status, _, err = self.run_fake("hello", "live", "exit=3", options=(
+            "-m", "64M", "--report", "json", "--report-file", "/dev/full"))
+        self.assertEqual(status, 3)
+        self.assertIn("/dev/full: No space left", err)
+        self.assertEqual(err.count("\n"), 1, err)
+
     def test_max_stall_ends_a_program_that_only_waits(self):
         status, _, err = self.run_fake(
             "hello", "live", "stall", options=("-m", "64M", "--max-stall",

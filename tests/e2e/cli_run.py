@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 
 from cli_lib import Case, Place, main, read_file, state_of, stat_fields
 from cli_lib import wait_for
@@ -100,7 +101,9 @@ class Status(Case):
 class Signals(Case):
     def test_signals_are_passed_on_once(self):
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP,
-                    signal.SIGUSR1, signal.SIGWINCH, signal.SIGRTMIN + 3):
+                    signal.SIGUSR1, signal.SIGWINCH, signal.SIGRTMIN + 3,
+                    signal.SIGABRT, signal.SIGSEGV, signal.SIGXCPU,
+                    signal.SIGURG):
             tmem = self.start_fake("catch=%d" % sig, "print=ready",
                                    "wait-signal=%d" % sig, "exit=3")
             self.assertEqual(tmem.stdout.readline(), "ready\n")
@@ -112,6 +115,16 @@ class Signals(Case):
         tmem.stdout.readline()
         tmem.send_signal(signal.SIGTERM)
         self.assertEqual(tmem.wait(60), -signal.SIGTERM)
+
+    def test_a_signal_that_comes_too_late_is_lost_alone(self):
+        for i in range(40):
+            tmem = self.start_fake("print=ready", "wait-file=/nonexistent")
+            tmem.stdout.readline()
+            tmem.send_signal(signal.SIGTERM)
+            time.sleep(i * 1e-4)
+            tmem.send_signal(signal.SIGTERM)
+            err = tmem.communicate(timeout=60)[1]
+            self.assertEqual((tmem.returncode, err), (-signal.SIGTERM, ""))
 
     def test_a_program_that_signals_its_group_is_not_signalled_twice(self):
         # The second would kill it: the trap is gone.  What we send last is
