@@ -77,7 +77,7 @@ struct tmem_store_options {
 	 * Nonzero: a restartable store is opened even if a tier that it had is
 	 * missing, is another one, or is not opened by the key.  Pages in it
 	 * are *lost*: their loads are -EIO until they are replaced or
-	 * invalidated.
+	 * invalidated.  The tier is that of what was given from then on.
 	 */
 	int give_up_tiers;
 };

@@ -28,8 +28,9 @@
  *  - a tier whose key or file is not the right one is told before anything is
  *    changed: -EKEYREJECTED, -ENODEV; one that is missing, or smaller than it
  *    was, if pages are in it: -ENXIO.  With `give_up_tiers` the store is opened
- *    nevertheless.  What the tier had is then not overwritten as long as pages
- *    are in it, so the right tier or key gives these back next time;
+ *    nevertheless, and the tier is from then on that of the file and the key
+ *    given.  What it had is not overwritten as long as pages are in it: the
+ *    right file or key gives these back, again with `give_up_tiers`;
  *  - what can't be read, or was damaged, costs those pages only: their loads
  * are -EIO until they are replaced or invalidated, and *recover_lost* counts
  * them (where the segment's head is damaged) when the store is opened.

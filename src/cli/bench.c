@@ -42,7 +42,8 @@ static const struct tmem_trial_form forms[] = {
 enum {
 	NR_FORMS = sizeof(forms) / sizeof(*forms),
 	DEFAULT_ROUNDS = 5,
-	SIZE_TEXT = 32
+	SIZE_TEXT = 32,
+	ADVICE_TEXT = 384
 };
 
 enum option_id {
@@ -133,6 +134,18 @@ static void print_help(void)
 
 /* Options. */
 
+static int take_limit(struct options *o, const char *arg)
+{
+	int r = tmem_args_size("--limit", arg, &o->limit_bytes);
+
+	if (!r && o->limit_bytes < TMEM_STORE_MIN_BYTES)
+		return tmem_cli_fail(TMEM_EXIT_FAIL,
+				     "--limit %s: less than 1 MiB, which a "
+				     "store needs; give more",
+				     arg);
+	return r;
+}
+
 static int parse_one(void *options, int c, const char *arg)
 {
 	struct options *o = options;
@@ -153,7 +166,7 @@ static int parse_one(void *options, int c, const char *arg)
 		return tmem_args_number("--rounds", arg, 1,
 					TMEM_TRIAL_MAX_ROUNDS, &o->rounds);
 	case OPTION_LIMIT:
-		return tmem_args_size("--limit", arg, &o->limit_bytes);
+		return take_limit(o, arg);
 	case OPTION_JSON:
 		o->json = true;
 		break;
@@ -177,11 +190,6 @@ static int check_options(const struct options *o, const char *rest)
 		return tmem_cli_fail(TMEM_EXIT_FAIL,
 				     "--corpus and --pid: pages come from one "
 				     "place; leave one of them out");
-	if (o->limit_bytes && o->limit_bytes < TMEM_STORE_MIN_BYTES)
-		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "--limit %" PRIu64 ": less than 1 MiB, "
-				     "which a store needs; give more",
-				     o->limit_bytes);
 	return 0;
 }
 
@@ -329,6 +337,20 @@ static struct result conclude(const struct bench *b, struct tmem_trial *t)
 
 /* What to choose. */
 
+/* What a store takes for itself is much of what few pages take. */
+static void say_if_few(const struct bench *b, char *text, size_t bytes)
+{
+	const struct tmem_stats *s = &b->trials[0].stats;
+	double own = 1 - (double)s->data_bytes / (double)s->held_bytes;
+	size_t n = strlen(text);
+
+	if (own > 0.25)
+		snprintf(text + n, bytes - n,
+			 " But %.0f %% of what they took is the store's own: "
+			 "they are few.",
+			 own * 100);
+}
+
 static void advise_memory(const struct bench *b, char *text, size_t bytes)
 {
 	const struct result *r = &b->results[0];
@@ -361,6 +383,7 @@ static void advise_memory(const struct bench *b, char *text, size_t bytes)
 			 "half of their memory would hold them all, %.0f %% "
 			 "of them as they are and the rest compressed.",
 			 r->ratio, 100 - stored * 100);
+	say_if_few(b, text, bytes);
 }
 
 static void advise_form(const struct bench *b, char *text, size_t bytes)
@@ -368,8 +391,10 @@ static void advise_form(const struct bench *b, char *text, size_t bytes)
 	const struct result *first = &b->results[0], *best = first;
 	int i;
 
+	/* Taking less by taking fewer is no gain. */
 	for (i = 1; i < NR_FORMS; i++)
 		if (!forms[i].copy &&
+		    b->results[i].refused_pages <= first->refused_pages &&
 		    b->results[i].all_bytes < best->all_bytes * 0.95)
 			best = &b->results[i];
 	if (best == first)
@@ -392,7 +417,7 @@ static void advise_form(const struct bench *b, char *text, size_t bytes)
 
 static void print_text(const struct bench *b)
 {
-	char size[SIZE_TEXT], limit[SIZE_TEXT], advice[256];
+	char size[SIZE_TEXT], limit[SIZE_TEXT], advice[ADVICE_TEXT];
 	const struct tmem_stats *s = &b->trials[0].stats;
 	int i;
 
@@ -451,7 +476,7 @@ static json_t *json_result(const struct result *r)
 static void print_json(const struct bench *b)
 {
 	json_t *root = json_object(), *list = json_array();
-	char memory[256], form[256], advice[520];
+	char memory[ADVICE_TEXT], form[ADVICE_TEXT], advice[2 * ADVICE_TEXT];
 	int i;
 
 	for (i = 0; i < NR_FORMS; i++)

@@ -117,6 +117,17 @@ static void print_help(void)
 
 /* Options. */
 
+static int take_memory(struct options *o, const char *arg)
+{
+	int r = tmem_args_size("-m", arg, &o->limit_bytes);
+
+	if (!r && !o->limit_bytes)
+		return tmem_cli_fail(TMEM_EXIT_FAIL,
+				     "-m 0: nothing runs in no memory; write "
+				     "for example 512M");
+	return r;
+}
+
 static int parse_one(void *options, int c, const char *arg)
 {
 	struct options *o = options;
@@ -126,7 +137,7 @@ static int parse_one(void *options, int c, const char *arg)
 		o->corpus = arg;
 		break;
 	case 'm':
-		return tmem_args_size("-m", arg, &o->limit_bytes);
+		return take_memory(o, arg);
 	case OPTION_PAGES:
 		return tmem_args_number("--pages", arg, 1, TMEM_PAGES_MAX,
 					&o->pages);

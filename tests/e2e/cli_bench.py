@@ -133,7 +133,8 @@ class BadInput(Case):
         self.bad("--threads", "257", says="from 1 to 256")
         self.bad("--threads", "9", "--pages", "8", says="more than the 8")
         self.bad("--limit", "x", says="not a size")
-        self.bad("--limit", "4K", says="1 MiB")
+        for size in ("0", "4K"):
+            self.bad("--limit", size, says="1 MiB")
 
     def test_options(self):
         self.bad("--nonsense", says="--nonsense")

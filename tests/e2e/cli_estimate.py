@@ -189,6 +189,7 @@ class BadInput(Case):
             self.bad(option, "0", "1", says=option + " 0")
         self.bad("--seconds", "3601", "1", says="3600")
         self.bad("-m", "x", "1", says="not a size")
+        self.bad("-m", "0", "1", says="-m 0")
         self.bad("--nonsense", says="--nonsense")
         self.bad("-m", says="needs an argument")
 
