@@ -112,7 +112,8 @@ struct tmem_store_options {
 /*
  * 0, -EINVAL (limit too small) or -ENOMEM.  Of a restartable store also, with
  * nothing changed: -EBUSY: another store has the file; -EBADMSG: something else
- * is in it, or its head is damaged; -EPROTONOSUPPORT: it is of another version;
+ * is in it, its head is damaged or its end missing; -EPROTONOSUPPORT: it is of
+ * another version;
  * -ESTALE: the machine was restarted without it having been closed; -EINVAL: no
  * regular file; or the error of a system call (-EOPNOTSUPP: the file system has
  * no holes).  Of tiers: what opening one said, -ENOMEM if its buffers do not

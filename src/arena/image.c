@@ -22,6 +22,7 @@
 
 enum {
 	VERSION = 1,
+	SUPER_CHUNKS_AT = 1024, /* how many there are; 0: not known */
 	SUPER_WORD_AT = 2048,
 	SUPER_LABELS_AT = 3072,
 	BOOT_BYTES = 40,
@@ -123,6 +124,26 @@ static int read_super(struct tmem_image *image)
 	return memcmp(boot, super.boot, BOOT_BYTES) ? -ESTALE : 0;
 }
 
+/* In the file; it is that long already. */
+static void note_chunks(struct tmem_image *image)
+{
+	uint64_t *word = (uint64_t *)(void *)(image->base + SUPER_CHUNKS_AT);
+
+	__atomic_store_n(word, image->nr_chunks, __ATOMIC_RELAXED);
+}
+
+/* Is all there that was?  0 or -EBADMSG. */
+static int check_chunks(const struct tmem_image *image, uint64_t file_bytes)
+{
+	uint64_t chunks = 0;
+	long r = tmem_sys(SYS_pread64, image->fd, &chunks, sizeof(chunks),
+			  SUPER_CHUNKS_AT);
+
+	if (r < 0)
+		return (int)r;
+	return chunks > file_bytes / CHUNK ? -EBADMSG : 0;
+}
+
 /* Regular, ours, and what is in it. */
 static int examine(struct tmem_image *image, uint64_t max_bytes)
 {
@@ -150,6 +171,9 @@ static int examine(struct tmem_image *image, uint64_t max_bytes)
 		return (int)r;
 	image->is_new = st.st_size == 0;
 	if (!image->is_new && (r = read_super(image)) < 0)
+		return (int)r;
+	if (!image->is_new &&
+	    (r = check_chunks(image, (uint64_t)st.st_size)) < 0)
 		return (int)r;
 	image->nr_chunks =
 		(uint32_t)(((uint64_t)st.st_size + CHUNK - 1) / CHUNK);
@@ -230,6 +254,8 @@ int tmem_image_begin(struct tmem_image *image)
 	if (r == 0)
 		r = tmem_sys(SYS_fallocate, image->fd,
 			     keep | FALLOC_FL_PUNCH_HOLE, 4096, 4096);
+	if (r == 0)
+		note_chunks(image);
 	return (int)r;
 }
 
@@ -278,6 +304,7 @@ static uint32_t free_number(struct tmem_image *image)
 		if (tmem_sys(SYS_ftruncate, image->fd, (nr + 1) * CHUNK) < 0)
 			return 0;
 		image->nr_chunks++;
+		note_chunks(image);
 	}
 	image->hint = nr;
 	return nr;

@@ -17,6 +17,9 @@
  * file system is then an answer, not SIGBUS), and holes are punched to give
  * them back.
  *
+ * SIZE.  The file only grows, and a word beside the superblock follows: one
+ * that is shorter than that was cut, and what it lacks can't be known.
+ *
  * WHO.  The file is opened anew, so that the lock on it is this process's own
  * and goes with it.  What a machine's crash leaves of a file on a disk is not
  * in the order in which it was written; so the superblock says in which boot

@@ -337,6 +337,34 @@ static void what_is_no_arena_is_refused(void)
 	close(pipes[1]);
 }
 
+static void a_file_that_was_cut_is_refused(void)
+{
+	const int fds[2] = { image_memfd(), image_file() };
+	unsigned i, key;
+	off_t size;
+
+	for (i = 0; i < 2; i++) {
+		struct tmem_store *store = open_store(fds[i], LIMIT);
+		struct tmem_backend b = tmem_store_backend(store);
+		tmem_pool_id pool = make_pool(b, 0);
+
+		for (key = 0; key < 8000; key++)
+			CHECK_EQ(store_page(b, pool, key, 1 + key), 0);
+		tmem_store_close(store);
+		size = lseek(fds[i], 0, SEEK_END);
+		CHECK(size > 8 << 20);
+		CHECK_EQ(ftruncate(fds[i], size - 4096), 0);
+		CHECK_EQ(try_open(fds[i]), -EBADMSG);
+		CHECK_EQ(ftruncate(fds[i], size / 2), 0);
+		CHECK_EQ(try_open(fds[i]), -EBADMSG);
+		CHECK_EQ(lseek(fds[i], 0, SEEK_END), size / 2);
+		/* Longer than it has to be is no harm: killed as it grew. */
+		CHECK_EQ(ftruncate(fds[i], size + (4l << 20)), 0);
+		CHECK_EQ(try_open(fds[i]), 0);
+		close(fds[i]);
+	}
+}
+
 /* A file that was open when the machine went down: its order is unknown. */
 static void an_unclosed_file_of_another_boot_is_stale(void)
 {
@@ -640,6 +668,7 @@ int main(int argc, char **argv)
 	RUN(pools_and_clients_come_back);
 	RUN(a_file_in_use_is_busy);
 	RUN(what_is_no_arena_is_refused);
+	RUN(a_file_that_was_cut_is_refused);
 	RUN(an_unclosed_file_of_another_boot_is_stale);
 	RUN(what_is_there_may_exceed_the_limit);
 	RUN(a_slot_in_no_shard_is_dropped);
