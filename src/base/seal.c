@@ -29,9 +29,9 @@
 enum {
 	VERSION = 1,
 	PAGE = 4096,
-	GET_SEALS = 1034,
 	/* More than a primitive of libsodium's uses of a stack (0.6 KiB). */
 	WIPE_BYTES = 2048,
+	GET_SEALS = 1034,
 	ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 };
 

@@ -80,8 +80,7 @@ static bool drop_some_locked(struct tmem_store *store, struct tmem_shard *shard,
 		     object->client == TMEM_CLIENT_UNKNOWN))
 			dropped += tmem_object_drop(store, shard, nr,
 						    budget - dropped);
-		/* One that is gone has moved it on; of one that is not, more.
-		 */
+		/* An object that is gone has moved it on. */
 		if (shard->walk == nr && dropped < budget)
 			shard->walk = object->next;
 	}

@@ -42,7 +42,9 @@ enum {
 	PAGES_PER_SPAN = 8,
 	/* Above these a slot that has no room in its class is not put. */
 	REF_CLASS_MAX = 1 + TMEM_CLASSES_UP,
-	MOST_FOUND = TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES
+	MOST_FOUND = TMEM_SEGMENT_BUCKETS * TMEM_BUCKET_ENTRIES,
+	/* More than a part has, but for chance; only a stack's worth. */
+	MOST_PLACES = 256
 };
 
 #define WALKED UINT32_MAX
@@ -61,7 +63,7 @@ struct found {
 	unsigned nr_places;
 	uint32_t handles[MOST_FOUND];
 	uint64_t hashes[MOST_FOUND];
-	const void *places[3 * MOST_FOUND]; /* what the next look reads */
+	const void *places[MOST_PLACES]; /* what the next look reads */
 };
 
 static uint64_t touched_pages(const struct tmem_store *store)
@@ -155,7 +157,8 @@ static void note_entry(void *arg, uint32_t ref)
 
 static void note(struct found *found, const void *p)
 {
-	found->places[found->nr_places++] = p;
+	if (found->nr_places < MOST_PLACES)
+		found->places[found->nr_places++] = p;
 }
 
 static void note_classes(const struct tmem_arena *arena, struct found *found)

@@ -22,10 +22,10 @@
  *		flags, UUID, and the id of the snapshot that it is based on
  *	OBJECT	what the pages after it belong to, until the next one or the
  *		block's end: pool and 192 bits
- *	DICT	what pages after it were compressed with: its content, and one
- *of 128 numbers, which is its until another DICT has it PAGE	index, form,
- *length, data; of a form with a dictionary the data begins with that one's
- *number, in 16 bits
+ *	DICT	what pages after it were compressed with: content, and one of
+ *		128 numbers, which is its until another DICT has that
+ *	PAGE	index, form, length, data, which for a form with a dictionary
+ *		begins with that one's number, 16 bits
  *	KEEP	pages that are as in the earlier snapshot: how many, the first
  *		index, and the steps to the next ones in base 128, low digits
  *		first, the top bit set in all but the last
