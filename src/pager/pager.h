@@ -177,7 +177,8 @@ struct tmem_pager {
 
 	struct tmem_handler handlers[PAGER_MAX_HANDLERS];
 	unsigned nr_handlers;
-	_Atomic uint32_t solo; /* serve.h: handler number + 1, or 0 */
+	_Atomic uint32_t solo; /* solo.h: handler number + 1, or 0 */
+	const volatile uint32_t *rseq_cpu; /* solo.h; NULL: none */
 	struct tmem_streams streams;
 	uint64_t ahead_wasted_seen; /* of table.nr_wasted, by the streams */
 	uint32_t hand_leaf;	    /* the clock's hand */

@@ -10,6 +10,7 @@
 #include "procfs.h"
 #include "region.h"
 #include "serve.h"
+#include "solo.h"
 
 enum {
 	/* Around the robust list's head, in glibc's thread descriptor. */
@@ -117,6 +118,6 @@ void tmem_region_pin_threads(struct tmem_pager *pager)
 	tmem_procfs_tasks(pager->program_pid, look_at_thread, &t);
 	if (!t.nr)
 		return;
-	tmem_serve_threads(pager, t.nr);
+	tmem_solo_threads(pager, t.nr);
 	tmem_pin_fetch(pager, pager->ticker_page);
 }

@@ -17,7 +17,7 @@
 #include "late.h"
 #include "load.h"
 #include "offsets.h"
-#include "procfs.h"
+#include "solo.h"
 
 enum {
 	ZERO_WINDOW_MAX = 64
@@ -315,8 +315,10 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 			a = answer_frozen_locked(me, vpn);
 		} else {
 			a = answer_locked(pager, me, vpn);
-			if (!noted)
+			if (!noted) {
 				tmem_ahead_note_locked(pager, me, addr);
+				tmem_solo_follow_locked(me);
+			}
 			noted = true;
 		}
 		if (a == ANSWER_AGAIN)
@@ -455,33 +457,15 @@ void tmem_serve_kick(struct tmem_pager *pager)
 			 sizeof(one));
 }
 
-void tmem_serve_threads(struct tmem_pager *pager, unsigned nr)
-{
-	uint32_t solo = 0, i;
-	int cpu;
-
-	if (nr == 1) {
-		cpu = (int)tmem_procfs_stat(pager->program_pid,
-					    PROCFS_STAT_CPU);
-		for (i = 0; i < pager->nr_handlers; i++)
-			if (pager->handlers[i].cpu == cpu)
-				solo = i + 1;
-	}
-	if (atomic_exchange(&pager->solo, solo) != solo)
-		tmem_serve_kick(pager);
-}
-
 void tmem_serve_run(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
 	struct pollfd fds[2] = { { .fd = pager->uffd, .events = POLLIN },
 				 { .fd = me->kick_fd, .events = POLLIN } };
-	uint32_t solo;
 	uint64_t count;
 
 	while (atomic_load(&pager->state) != PAGER_ENDED) {
-		solo = atomic_load(&pager->solo);
-		fds[0].fd = !solo || solo == me->nr + 1 ? pager->uffd : -1;
+		fds[0].fd = tmem_solo_may_serve(me) ? pager->uffd : -1;
 		if (fds[0].fd >= 0 && serve_one(me))
 			continue;
 		if (work_on(me))

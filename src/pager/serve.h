@@ -12,11 +12,6 @@
  * chunk of its neighbours (ahead.h), since that thread touches them next; then
  * it looks for faults after each further chunk and each batch of evictions.
  * Only when half of the budget's reserve is gone, it evicts at once.
- *
- * A fault wakes every handler that waits, and memory in use on two CPUs needs
- * an interrupt for each change of a mapping.  So while the program has one
- * thread only the handler of that thread's CPU waits for faults (*solo*); the
- * ticker sees to it that it is the right one.
  */
 #ifndef TMEM_PAGER_SERVE_H
 #define TMEM_PAGER_SERVE_H
@@ -32,9 +27,6 @@ bool tmem_serve_fetch(struct tmem_pager *pager, uint64_t vpn, void *scratch);
 /* Wakes every handler: it looks whether it is to wait for faults, and evicts.
  */
 void tmem_serve_kick(struct tmem_pager *pager);
-
-/* The program has nr threads; the ticker says so every few milliseconds. */
-void tmem_serve_threads(struct tmem_pager *pager, unsigned nr);
 
 /* Body of a handler thread; returns when the program has ended. */
 void tmem_serve_run(struct tmem_handler *me);

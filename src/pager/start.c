@@ -31,6 +31,7 @@
 #include "region.h"
 #include "related.h"
 #include "serve.h"
+#include "solo.h"
 
 enum {
 	SWAP_DEPTH = 128,
@@ -435,6 +436,7 @@ static void launch(struct tmem_pager *pager)
 {
 	int r;
 
+	tmem_solo_init(pager);
 	atomic_store(&pager->state, PAGER_STARTING);
 	r = tmem_process_spawn(pager, pager->ticker_block, run_pager);
 	if (r < 0) {
@@ -479,7 +481,6 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	unsigned i;
 
 	pager->program_pid = (int)tmem_sys(SYS_getpid);
-	atomic_store(&pager->solo, 0);
 	pager->forked = true;
 	atomic_store(&pager->related, 1);
 	atomic_store(&pager->pss_stale, 1);

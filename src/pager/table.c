@@ -236,6 +236,19 @@ void tmem_table_pin(struct tmem_table *table, uint32_t handle)
 	}
 }
 
+bool tmem_table_is_pinned(const struct tmem_table *table, uint64_t vpn)
+{
+	uint32_t handle = tmem_table_find(table, vpn);
+	uint32_t i = (uint32_t)(vpn % LEAF_PAGES);
+	const struct tmem_leaf *l;
+
+	if (handle == TABLE_NO_HANDLE)
+		return false;
+	l = tmem_table_leaf(table, handle >> LEAF_SHIFT);
+	return tmem_entry_state(l->entry[i]) < PAGE_STORED &&
+	       (l->pinned[i / 64] >> i % 64 & 1);
+}
+
 void tmem_table_walk(struct tmem_table *table, uint64_t start, uint64_t end,
 		     tmem_table_fn *fn, void *arg)
 {

@@ -137,6 +137,7 @@ bool tmem_table_use(struct tmem_table *table, uint32_t handle);
 void tmem_table_set_loose(struct tmem_table *table, uint32_t handle);
 bool tmem_table_is_loose(const struct tmem_table *table, uint32_t handle);
 void tmem_table_pin(struct tmem_table *table, uint32_t handle);
+bool tmem_table_is_pinned(const struct tmem_table *table, uint64_t vpn);
 
 /*
  * Calls fn(arg, handle, entry) for each page in [start, end) (vpns) that is
