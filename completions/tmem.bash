@@ -19,7 +19,7 @@ _tmem_run() {
 			break
 			;;
 		-m | --memory | --swap-dir | --swap-max | --on-full | \
-			--max-stall | --read-ahead | --report | --report-file | \
+			--max-stall | --read-ahead | --heat | --keep-poor | --meter | --report | --report-file | \
 			--stats | --interval)
 			((i++))
 			;;
@@ -47,7 +47,7 @@ _tmem_run() {
 	--on-full)
 		_tmem_reply -W 'grow pause term'
 		;;
-	--read-ahead)
+	--read-ahead | --heat | --keep-poor | --meter)
 		_tmem_reply -W 'on off'
 		;;
 	--report)
@@ -69,7 +69,8 @@ _tmem_run() {
 		if [[ $cur == -* ]]; then
 			_tmem_reply -W '-m --memory
 				--swap-dir --swap-max --on-full --max-stall
-				--read-ahead --report --report-file --stats
+				--read-ahead --heat --keep-poor --meter
+				--report --report-file --stats
 				--interval --exec --help --'
 		else
 			_tmem_reply -c

@@ -128,7 +128,7 @@ static int open_budget(struct tmem_keeper *k)
 	k->tree->on_full = k->options->on_full;
 	k->memory = k->options->memory;
 	k->asked_bytes = k->options->limit_bytes;
-	k->tree->read_ahead = !k->options->no_read_ahead;
+	k->tree->without = k->options->without;
 	atomic_store(&k->tree->limit_bytes, k->options->limit_bytes);
 	atomic_store(&k->tree->avail_bytes, (int64_t)k->options->limit_bytes);
 	tmem_slots_init(k);

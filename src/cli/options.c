@@ -52,13 +52,14 @@ static int parse_choice(const char *option, const char *text,
 		*ret_choice = i;
 		return 0;
 	}
-	if (i == 2)
+	if (i > 2)
 		return tmem_cli_fail(TMEM_EXIT_FAIL,
-				     "%s %s: not a choice; write %s or %s",
-				     option, text, choices[0], choices[1]);
+				     "%s %s: not a choice; write %s, %s or %s",
+				     option, text, choices[0], choices[1],
+				     choices[2]);
 	return tmem_cli_fail(TMEM_EXIT_FAIL,
-			     "%s %s: not a choice; write %s, %s or %s", option,
-			     text, choices[0], choices[1], choices[2]);
+			     "%s %s: not a choice; write %s or %s", option,
+			     text, choices[0], choices[1]);
 }
 
 static int parse_stall(const char *arg, struct tmem_run_options *o)
@@ -71,11 +72,21 @@ static int parse_stall(const char *arg, struct tmem_run_options *o)
 			     arg);
 }
 
+static int parse_switch(const char *option, const char *arg,
+			enum tmem_switch what, struct tmem_run_options *o)
+{
+	static const char *const on_off[] = { "on", "off", NULL };
+	int off = 0, r = parse_choice(option, arg, on_off, &off);
+
+	o->without &= ~(1u << what);
+	o->without |= (uint32_t)off << what;
+	return r;
+}
+
 static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 {
 	static const char *const full[] = { "grow", "pause", "term", NULL };
 	static const char *const form[] = { "text", "json", "none", NULL };
-	static const char *const on_off[] = { "on", "off", NULL };
 	int choice = 0, r = 0;
 
 	switch (id) {
@@ -94,9 +105,13 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 	case OPTION_MAX_STALL:
 		return parse_stall(arg, o);
 	case OPTION_READ_AHEAD:
-		r = parse_choice("--read-ahead", arg, on_off, &choice);
-		o->no_read_ahead = choice;
-		break;
+		return parse_switch("--read-ahead", arg, TMEM_READ_AHEAD, o);
+	case OPTION_HEAT:
+		return parse_switch("--heat", arg, TMEM_HEAT, o);
+	case OPTION_KEEP_POOR:
+		return parse_switch("--keep-poor", arg, TMEM_KEEP_POOR, o);
+	case OPTION_METER:
+		return parse_switch("--meter", arg, TMEM_METER, o);
 	case OPTION_REPORT:
 		r = parse_choice("--report", arg, form, &choice);
 		o->report = (enum tmem_report_form)(choice + TMEM_REPORT_TEXT);

@@ -26,7 +26,7 @@ struct tmem_run_options {
 	enum tmem_on_full on_full;
 	unsigned stall_percent; /* 0: off */
 	unsigned stall_seconds;
-	bool no_read_ahead;
+	uint32_t without; /* bits of 1 << enum tmem_switch */
 	enum tmem_report_form report;
 	const char *report_file; /* NULL: standard error */
 	const char *stats;	 /* FILE or FD; NULL: none */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "heat.h"
 #include "install.h"
 #include "late.h"
 #include "load.h"
@@ -70,7 +71,7 @@ void tmem_ahead_note_locked(struct tmem_pager *pager, struct tmem_handler *me,
 {
 	struct tmem_stream_plan plan;
 
-	if (!pager->tree->read_ahead)
+	if (!tmem_tree_has(pager->tree, TMEM_READ_AHEAD))
 		return;
 	plan = tmem_streams_fault(&pager->streams, (uint32_t)(fault & 4095),
 				  tmem_vpn(fault));
@@ -181,6 +182,7 @@ static void note_installed_locked(struct tmem_pager *pager,
 	uint32_t handle = load->handle;
 
 	tmem_load_installed_locked(pager, load);
+	tmem_heat_arrived_locked(pager, handle);
 	tmem_table_set_ahead(&pager->table, handle);
 	PAGER_COUNT(pager, readahead_pages, 1);
 }

@@ -22,8 +22,6 @@ enum {
 	RESERVE_MAX_PAGES = 6 * MIB_PAGES,
 	/* Taken from the tree at a time, and kept as slack. */
 	GRANT_STEP_PAGES = 2 * MIB_PAGES,
-	/* Evicted at once after a fault. */
-	FAULT_EVICT = 16,
 	/* A fault waits for no more than this, however far above. */
 	FAULT_EVICT_MAX = 64,
 	/* Of the grant, if there is a swap file for the rest. */
@@ -144,6 +142,12 @@ static bool evict_down(struct tmem_handler *me, int64_t goal, int64_t limit)
 	return done > 0;
 }
 
+bool tmem_budget_store_has_room(const struct tmem_pager *pager)
+{
+	return tmem_store_held_bytes(pager->store) <
+	       pager->store_limit / 16 * 15;
+}
+
 bool tmem_budget_is_roomy(const struct tmem_pager *pager)
 {
 	int64_t grant = grant_pages(pager);
@@ -156,6 +160,7 @@ unsigned tmem_budget_after_fault(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
 	int64_t grant, usage;
+	unsigned nr;
 
 	if (!atomic_load(&pager->armed) || atomic_load(&pager->fork_mode))
 		return 0;
@@ -165,11 +170,16 @@ unsigned tmem_budget_after_fault(struct tmem_handler *me)
 		evict_down(me, grant, FAULT_EVICT_MAX);
 		return FAULT_EVICT_MAX;
 	}
-	if (usage > grant - reserve_pages(grant) && !stuck(pager)) {
-		tmem_evict_some(pager, me, FAULT_EVICT);
-		return FAULT_EVICT;
-	}
-	return 0;
+	if (!me->open &&
+	    (usage <= grant - reserve_pages(grant) || stuck(pager)))
+		return 0;
+	nr = me->owed_pages ? me->owed_pages : 1;
+	if (!tmem_tree_has(pager->tree, TMEM_METER))
+		nr = FRAME_GROUP;
+	else if (usage > grant - reserve_pages(grant) / 2)
+		nr++;
+	tmem_evict_some(pager, me, nr);
+	return nr;
 }
 
 void tmem_budget_reclaim(struct tmem_handler *me)
@@ -429,8 +439,10 @@ static void limit_store(struct tmem_pager *pager, int64_t grant)
 	/* -m was raised a lot; then the less needs to be stored. */
 	if (bytes > pager->store_max_bytes)
 		bytes = pager->store_max_bytes;
-	if (!atomic_load(&pager->fork_mode))
-		tmem_store_set_limit(pager->store, bytes);
+	if (atomic_load(&pager->fork_mode))
+		return;
+	pager->store_limit = bytes;
+	tmem_store_set_limit(pager->store, bytes);
 }
 
 /*

@@ -9,14 +9,13 @@
  *
  *   B1  grant_bytes is what we may use; we take more from the tree's
  *       avail_bytes while there is any, and give back what we do not use.
- *   B2  Above grant - reserve, every fault evicts what it brought in and a
- *       little more; above the grant, all handlers evict until it holds, but
- *       look for faults in between.
- *   B3  Far from the grant nothing is registered and the program runs as if
- *       alone.  Near it the memory is registered (*armed*), so that growth
- *       comes to us as faults.
- *   B4  Between two ticks the program can grow unseen by at most what its
- *       CPUs can touch: the period is the head-room over that speed.
+ *   B2  Above grant - reserve, every fault evicts what it brought in, and one
+ *       page more where half of the reserve is gone; above the grant, all
+ * handlers evict until it holds, but look for faults in between. B3  Far from
+ * the grant nothing is registered and the program runs as if alone.  Near it
+ * the memory is registered (*armed*), so that growth comes to us as faults. B4
+ * Between two ticks the program can grow unseen by at most what its CPUs can
+ * touch: the period is the head-room over that speed.
  */
 #ifndef TMEM_PAGER_BUDGET_H
 #define TMEM_PAGER_BUDGET_H
@@ -28,6 +27,10 @@ int64_t tmem_budget_usage_pages(const struct tmem_pager *pager);
 
 /* Is that within the grant? */
 bool tmem_budget_fits(const struct tmem_pager *pager);
+
+/* Is the store far from full?  What it refuses then, it refuses for what it is.
+ */
+bool tmem_budget_store_has_room(const struct tmem_pager *pager);
 
 /* Is half of the reserve still free, so that eviction can wait a little? */
 bool tmem_budget_is_roomy(const struct tmem_pager *pager);

@@ -10,6 +10,7 @@
 #include "budget.h"
 #include "event.h"
 #include "hand.h"
+#include "heat.h"
 #include "install.h"
 #include "offsets.h"
 
@@ -32,8 +33,21 @@ enum {
 	OUT_ZERO = 1,
 	OUT_CLEAN,
 	OUT_STORED,
+	OUT_POOR,
 	OUT_REFUSED
 };
+
+/*
+ * Refused for its content, not for want of room: it stays for now, which costs
+ * no more than zram's copy would, and a read from disk costs as much as five
+ * from the store.  Once above the grant, whatever can go goes.
+ */
+static bool may_stay(const struct tmem_pager *pager, const struct tmem_frame *f)
+{
+	return !f->poor && pager->swapfile &&
+	       tmem_tree_has(pager->tree, TMEM_KEEP_POOR) &&
+	       tmem_budget_fits(pager) && tmem_budget_store_has_room(pager);
+}
 
 /* Without the lock: what becomes of the page in frame i. */
 static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
@@ -61,7 +75,7 @@ static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
 		       : OUT_REFUSED;
 }
 
-/* Neither tmem nor the swap file takes it: it goes back where it was. */
+/* It goes back where it was. */
 static void put_back_locked(struct tmem_pager *pager,
 			    const struct tmem_frame *f, const uint8_t *page)
 	TMEM_REQUIRES(&pager->lock)
@@ -69,7 +83,6 @@ static void put_back_locked(struct tmem_pager *pager,
 	uint64_t vpn, addr;
 	long r = -EAGAIN;
 
-	PAGER_COUNT(pager, evict_nospace, 1);
 	while (r == -EAGAIN && !f->gone) {
 		/* Unmapped or moved while events are put off? */
 		vpn = tmem_event_follow(
@@ -77,6 +90,8 @@ static void put_back_locked(struct tmem_pager *pager,
 		if (vpn == UINT64_MAX)
 			break;
 		r = tmem_install_copy(pager->uffd, vpn, page);
+		if (r > 0)
+			atomic_fetch_add(&pager->usage_delta_pages, 1);
 		/* The event that waits may be about this very page. */
 		if (r == -EAGAIN && tmem_event_read_locked(pager, &addr) == 1)
 			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
@@ -85,8 +100,26 @@ static void put_back_locked(struct tmem_pager *pager,
 	}
 	if (!f->gone) {
 		tmem_table_set(&pager->table, f->handle, PAGE_RESIDENT, 0);
-		tmem_table_set_young(&pager->table, f->handle);
+		tmem_heat_spare_locked(pager, f->handle);
 	}
+}
+
+/* The page stays.  Without a swap file all of them may be like this one. */
+static void stay_locked(struct tmem_pager *pager, const struct tmem_frame *f,
+			const uint8_t *page) TMEM_REQUIRES(&pager->lock)
+{
+	if (f->result == OUT_POOR) {
+		PAGER_COUNT(pager, evict_poor, 1);
+		tmem_table_set_poor(&pager->table, f->handle);
+	} else {
+		PAGER_COUNT(pager, evict_nospace, 1);
+		if (pager->swapfile ||
+		    pager->refused_run >=
+			    REFUSED_LEAST +
+				    pager->table.nr_resident / REFUSED_PART)
+			tmem_budget_full(pager);
+	}
+	put_back_locked(pager, f, page);
 }
 
 /* The frame's page has arrived somewhere: tells the table. */
@@ -96,16 +129,9 @@ static void settle_locked(struct tmem_pager *pager, struct tmem_frame *f,
 	f->used = false;
 	pager->refused_run =
 		f->result == OUT_REFUSED ? pager->refused_run + 1 : 0;
-	if (f->result == OUT_REFUSED && !f->gone) {
-		/* Without a swap file it may be just these pages. */
-		if (pager->swapfile ||
-		    pager->refused_run >=
-			    REFUSED_LEAST +
-				    pager->table.nr_resident / REFUSED_PART)
-			tmem_budget_full(pager);
-		put_back_locked(pager, f, page);
-	}
-	if (f->gone || f->result == OUT_REFUSED || f->result == OUT_ZERO) {
+	if (f->result >= OUT_POOR && !f->gone)
+		stay_locked(pager, f, page);
+	if (f->gone || f->result >= OUT_POOR || f->result == OUT_ZERO) {
 		tmem_offset_drop_locked(pager, f->offset);
 		if (!f->gone && f->result == OUT_ZERO) {
 			PAGER_COUNT(pager, evicted_zero, 1);
@@ -119,6 +145,8 @@ static void settle_locked(struct tmem_pager *pager, struct tmem_frame *f,
 		PAGER_COUNT(pager, evicted_swap, 1);
 	else
 		PAGER_COUNT(pager, evicted_store, 1);
+	if (f->poor && f->result == OUT_STORED && !f->to_swap)
+		tmem_table_clear_poor(&pager->table, f->handle);
 	tmem_table_set(&pager->table, f->handle, PAGE_STORED, f->offset);
 }
 
@@ -157,9 +185,9 @@ static void queue_write(struct tmem_pager *pager, struct tmem_frame *f,
 		atomic_store(&f->writing, false);
 }
 
-/* Settles what is done; true if the whole group is, and may be released. */
-static bool settle_group_locked(struct tmem_pager *pager,
-				struct tmem_frame_group *group)
+/* Settles what is done; how many frames are not. */
+static unsigned settle_frames_locked(struct tmem_pager *pager,
+				     struct tmem_frame_group *group)
 	TMEM_REQUIRES(&pager->lock)
 {
 	unsigned i, left = 0;
@@ -167,14 +195,22 @@ static bool settle_group_locked(struct tmem_pager *pager,
 	for (i = 0; i < group->nr_used; i++) {
 		struct tmem_frame *f = &group->frame[i];
 
-		if (f->used && !atomic_load(&f->writing))
+		if (f->used && !f->unsent && !atomic_load(&f->writing))
 			settle_locked(pager, f,
 				      group->pages +
 					      (size_t)i * TMEM_PAGE_SIZE);
 		left += f->used;
 	}
-	group->owned = left == 0;
-	return left == 0;
+	return left;
+}
+
+/* The same; true if all is done, and the group may be released. */
+static bool settle_group_locked(struct tmem_pager *pager,
+				struct tmem_frame_group *group)
+	TMEM_REQUIRES(&pager->lock)
+{
+	group->owned = settle_frames_locked(pager, group) == 0;
+	return group->owned;
 }
 
 static void free_group(struct tmem_pager *pager, struct tmem_frame_group *group)
@@ -244,20 +280,31 @@ bool tmem_evict_wait(struct tmem_pager *pager)
 	return true;
 }
 
-void tmem_evict_finish(struct tmem_pager *pager, struct tmem_frame_group *group,
-		       uint8_t *scratch)
+/* What lies in frames [first, end) of the group, without the lock. */
+static void send_frames(struct tmem_pager *pager,
+			struct tmem_frame_group *group, unsigned first,
+			unsigned end, uint8_t *scratch)
 {
 	unsigned i;
-	bool free;
 
-	for (i = 0; i < group->nr_used; i++) {
+	for (i = first; i < end; i++) {
 		struct tmem_frame *f = &group->frame[i];
 		uint8_t *page = group->pages + (size_t)i * TMEM_PAGE_SIZE;
 
 		f->result = send_out(pager, f, page, scratch);
+		if (f->result == OUT_REFUSED && may_stay(pager, f))
+			f->result = OUT_POOR;
 		if (f->result == OUT_REFUSED)
 			queue_write(pager, f, page);
+		f->unsent = false;
 	}
+}
+
+/* All of the group was sent. */
+static void end_group(struct tmem_pager *pager, struct tmem_frame_group *group)
+{
+	bool free;
+
 	if (pager->swapfile)
 		tmem_frontswap_flush(pager->frontswap, PAGER_FRONTSWAP_TYPE);
 	atomic_fetch_sub(&pager->nr_storing, 1);
@@ -266,6 +313,13 @@ void tmem_evict_finish(struct tmem_pager *pager, struct tmem_frame_group *group,
 	tmem_lock_release(&pager->lock);
 	if (free)
 		free_group(pager, group);
+}
+
+void tmem_evict_finish(struct tmem_pager *pager, struct tmem_frame_group *group,
+		       uint8_t *scratch)
+{
+	send_frames(pager, group, 0, group->nr_used, scratch);
+	end_group(pager, group);
 }
 
 struct tmem_frame_group *tmem_evict_begin_locked(struct tmem_pager *pager,
@@ -289,22 +343,44 @@ bool tmem_evict_may_locked(const struct tmem_pager *pager, unsigned nr)
 	       tmem_offsets_left(pager) >= nr;
 }
 
-int tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
-		    unsigned nr)
+/* Moves a group's worth out: 0, or -EBUSY if what was looked at is busy. */
+static int open_group(struct tmem_pager *pager, struct tmem_handler *me)
 {
-	struct tmem_batch b = { .want = nr < FRAME_GROUP ? nr : FRAME_GROUP };
-	struct tmem_frame_group *group;
-	unsigned done;
+	struct tmem_batch b = { .want = FRAME_GROUP };
 
-	tmem_evict_reap(pager, false);
 	tmem_lock_acquire(&pager->lock);
 	if (tmem_evict_may_locked(pager, b.want))
 		tmem_hand_fill_locked(pager, &b);
-	group = tmem_evict_begin_locked(pager, &b);
+	me->open = tmem_evict_begin_locked(pager, &b);
+	me->nr_sent = 0;
 	tmem_lock_release(&pager->lock);
+	return !me->open && b.failures ? -EBUSY : 0;
+}
+
+int tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
+		    unsigned nr)
+{
+	struct tmem_frame_group *group;
+	unsigned first, end;
+	int r = 0;
+
+	tmem_evict_reap(pager, false);
+	if (!me->open)
+		r = open_group(pager, me);
+	group = me->open;
 	if (!group)
-		return b.failures ? -EBUSY : 0;
-	done = group->nr_used;
-	tmem_evict_finish(pager, group, me->page2);
-	return (int)done;
+		return r;
+	first = me->nr_sent;
+	end = nr < group->nr_used - first ? first + nr : group->nr_used;
+	send_frames(pager, group, first, end, me->page2);
+	me->nr_sent = end;
+	if (end == group->nr_used) {
+		me->open = NULL;
+		end_group(pager, group);
+	} else {
+		tmem_lock_acquire(&pager->lock);
+		settle_frames_locked(pager, group);
+		tmem_lock_release(&pager->lock);
+	}
+	return (int)(end - first);
 }

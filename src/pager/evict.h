@@ -5,11 +5,16 @@
  * Which: the clock's hand says that (hand.h), or who looks for pages that
  * cost nothing (zeros.h).
  *
- * How: up to a group of frames at once.  Under the lock pages are moved into
- * it; then without the lock each page is dropped if it is zeros, or compared
- * with its kept copy, or stored, or, if tmem refuses it, queued for the swap
- * file; then under the lock the table is told.  A fault on a page that is on
- * its way out is answered from its frame.
+ * How: under the lock a group of frames is filled, since to move neighbours at
+ * once costs a quarter, and an interrupt to the program's other CPUs only once.
+ * Then each fault pays for a page: without the lock it is dropped if it is
+ * zeros, or compared with its kept copy, or stored, or, if tmem refuses it,
+ * queued for the swap file; then under the lock the table is told.  After its
+ * last page the group is released.  A fault on a page that is on its way out is
+ * answered from its frame.
+ *
+ *   V1  A handler's open group counts in nr_storing.  It sleeps only when it
+ *       has none, and in fork mode sends the rest at once.
  */
 #ifndef TMEM_PAGER_EVICT_H
 #define TMEM_PAGER_EVICT_H
@@ -18,9 +23,9 @@
 #include "pager.h"
 
 /*
- * Evicts up to nr pages (at most FRAME_GROUP).  Returns how many frames were
- * given back or queued; 0 if no page could be taken now; -EBUSY if those that
- * were looked at are busy, but others may not be.
+ * Sends out up to nr pages of the handler's open group, after filling a new one
+ * if there is none.  Returns how many; 0 if no page could be taken now; -EBUSY
+ * if those that were looked at are busy, but others may not be.
  */
 int tmem_evict_some(struct tmem_pager *pager, struct tmem_handler *me,
 		    unsigned nr);

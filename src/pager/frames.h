@@ -51,7 +51,9 @@ struct tmem_frame {
 	uint32_t offset; /* of frontswap, given to this page */
 	bool gone;	 /* F2: drop what was stored */
 	bool used;
-	bool kept; /* offset holds an older copy, maybe still equal */
+	bool unsent; /* its owner has yet to look at it */
+	bool kept;   /* offset holds an older copy, maybe still equal */
+	bool poor;   /* was refused before: the swap file's, if it is again */
 	bool to_swap;
 	int result; /* what became of it: evict.c */
 	_Atomic bool writing;

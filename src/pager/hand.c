@@ -6,36 +6,46 @@
 
 #include "anchor.h"
 #include "base/assert.h"
+#include "heat.h"
 #include "late.h"
 #include "move.h"
 #include "offsets.h"
 
 enum {
-	/* How much of the table one call may look through. */
-	SCAN_LEAVES = 16384,
+	/* How many leaves one call may visit. */
+	MOST_VISITS = 16384,
 	/* How many moves may fail in one call. */
 	MOVE_FAILURES = 64,
-	/* Rounds of the clock until odd pages are tried again. */
-	FORGET_ROUNDS = 16
+	/* Visits to a leaf until its odd pages are tried again. */
+	FORGET_VISITS = 16,
+	/* Poor pages are taken in one of so many. */
+	POOR_VISITS = 16,
+	/* The same if it was a mistake. */
+	MISSED_VISITS = 64,
+	/* Leaves to choose from before all are looked at. */
+	PICKS = 16
 };
 
-/*
- * What may be evicted in one word of a leaf, from bit `from` on; passes by
- * the young ones.
- */
-static uint64_t take_word(struct tmem_leaf *leaf, uint32_t word, uint32_t from)
+_Static_assert(LEAF_WORDS == 1, "a visit is to one word");
+
+/* Poor pages whose turn it is not at this visit: hand.h. */
+static uint64_t not_yet(const struct tmem_leaf *leaf)
 {
-	uint64_t old = leaf->resident[word] & ~leaf->pinned[word] &
-		       ~leaf->busy[word] & (~0ull << from);
-	uint64_t now;
+	uint64_t poor_turn = 0x0001000100010001ull
+			     << leaf->visits % POOR_VISITS;
+	uint64_t missed_turn = 1ull << leaf->visits % MISSED_VISITS;
+
+	return (leaf->poor[0] & ~poor_turn) | (leaf->missed[0] & ~missed_turn);
+}
+
+/* What can be moved into the frames that the leaf's pass is for. */
+static uint64_t movable(const struct tmem_leaf *leaf)
+{
+	uint64_t all = leaf->resident[0] & ~leaf->pinned[0] & ~leaf->busy[0];
 
 	if (leaf->way == LEAF_WAY_RWX)
-		old &= leaf->odd[word] & ~leaf->never[word];
-	else
-		old &= ~leaf->odd[word];
-	now = old & ~leaf->young[word];
-	leaf->young[word] &= ~old;
-	return now;
+		return all & leaf->odd[0] & ~leaf->never[0];
+	return all & ~leaf->odd[0];
 }
 
 /* A page that can't be moved into frames of this kind. */
@@ -55,7 +65,7 @@ static void note_odd(struct tmem_leaf *leaf, uint32_t handle)
  * frames, or on to the next leaf.  Protections change unseen, so now and then
  * all is forgotten.
  */
-static bool another_pass(const struct tmem_pager *pager, struct tmem_leaf *leaf)
+static bool another_pass(struct tmem_leaf *leaf)
 {
 	uint64_t left = 0;
 	unsigned i;
@@ -67,7 +77,7 @@ static bool another_pass(const struct tmem_pager *pager, struct tmem_leaf *leaf)
 		return true;
 	}
 	leaf->way = LEAF_WAY_RW;
-	if (pager->hand_rounds % FORGET_ROUNDS == 0) {
+	if (leaf->visits % FORGET_VISITS == 0) {
 		memset(leaf->odd, 0, sizeof(leaf->odd));
 		memset(leaf->never, 0, sizeof(leaf->never));
 	}
@@ -86,10 +96,13 @@ static void note_moved(struct tmem_pager *pager, struct tmem_batch *b,
 		memset(f, 0, sizeof(*f));
 		f->handle = handle;
 		f->used = true;
+		f->unsent = true;
+		f->poor = tmem_table_is_poor(&pager->table, handle);
 		f->kept = tmem_entry_state(entry) == PAGE_KEPT;
 		f->offset = f->kept ? tmem_entry_value(entry)
 				    : tmem_offset_take_locked(pager);
 		tmem_anchor_moved_locked(pager, f);
+		tmem_heat_left_locked(pager, handle);
 		tmem_table_set(&pager->table, handle, PAGE_LEAVING,
 			       b->group->first + i);
 		handle++;
@@ -164,90 +177,114 @@ static bool leaf_suits(const struct tmem_leaf *leaf, bool executable)
 	       (leaf->way == LEAF_WAY_RWX) == executable;
 }
 
-/* Evicts from one word of a leaf; returns the bit where it stopped, or 64. */
-static uint32_t evict_word(struct tmem_pager *pager, struct tmem_batch *b,
-			   uint64_t bits) TMEM_REQUIRES(&pager->lock)
+/* Takes what is left of the visit, run by run, as far as the group has room. */
+static void take_left(struct tmem_pager *pager, struct tmem_batch *b)
+	TMEM_REQUIRES(&pager->lock)
 {
-	uint32_t nr = pager->hand_leaf, word = pager->hand_word;
-	struct tmem_leaf *leaf = tmem_table_leaf(&pager->table, nr);
-	uint32_t i = 0;
+	uint32_t nr = pager->hand_leaf;
 
-	while (bits && leaf_suits(leaf, b->group->executable)) {
-		unsigned room = b->want - b->group->nr_used, len;
-		uint64_t holes;
+	while (!b->stop && b->group->nr_used < b->want) {
+		struct tmem_leaf *leaf = tmem_table_leaf(&pager->table, nr);
+		unsigned room = b->want - b->group->nr_used, len, i;
+		uint64_t bits, holes;
 
+		if (!leaf_suits(leaf, b->group->executable))
+			return; /* the last page went */
+		bits = pager->hand_left & movable(leaf);
+		if (!bits)
+			return;
 		i = (uint32_t)__builtin_ctzll(bits);
-		if (b->stop || !room)
-			return i;
 		holes = ~(bits >> i);
 		len = holes ? (unsigned)__builtin_ctzll(holes) : 64;
 		len = len < room ? len : room;
-		i += tmem_hand_move_locked(
-			pager, b, nr << LEAF_SHIFT | (word * 64 + i), len);
-		if (i >= 64)
-			return 64;
-		bits &= ~0ull << i;
+		i += tmem_hand_move_locked(pager, b, nr << LEAF_SHIFT | i, len);
+		pager->hand_left = i < 64 ? bits & ~0ull << i : 0;
 	}
-	return 64;
 }
 
-/* Puts the hand on the next leaf that has something; false: none found. */
-static bool next_leaf(struct tmem_pager *pager, unsigned *scanned)
+static uint32_t random_below(struct tmem_pager *pager, uint32_t n)
 {
-	struct tmem_table *table = &pager->table;
+	pager->hand_seed = pager->hand_seed * 6364136223846793005ull +
+			   1442695040888963407ull;
+	return (uint32_t)((pager->hand_seed >> 32) * n >> 32);
+}
 
-	while (*scanned < SCAN_LEAVES && *scanned <= 2 * table->nr_leaves) {
+static bool has_some(const struct tmem_leaf *leaf)
+{
+	return leaf_suits(leaf, false) || leaf_suits(leaf, true);
+}
+
+/* A leaf to visit next, or TABLE_NO_LEAF. */
+static uint32_t pick_leaf(struct tmem_pager *pager)
+{
+	const struct tmem_table *table = &pager->table;
+	uint32_t nr = 0, i;
+
+	if (!table->nr_leaves)
+		return TABLE_NO_LEAF;
+	for (i = 0; i < PICKS; i++) {
 		const struct tmem_leaf *leaf;
 
-		if (pager->hand_leaf >= table->nr_leaves) {
-			pager->hand_leaf = 0;
-			pager->hand_word = 0;
-			pager->hand_bit = 0;
-			pager->hand_rounds++;
-			if (!table->nr_leaves)
-				return false;
-		}
-		leaf = tmem_table_leaf(table, pager->hand_leaf);
-		if (leaf_suits(leaf, false) || leaf_suits(leaf, true))
-			return true;
-		pager->hand_leaf++;
-		pager->hand_word = 0;
-		pager->hand_bit = 0;
-		(*scanned)++;
+		nr = random_below(pager, table->nr_leaves);
+		leaf = tmem_table_leaf(table, nr);
+		if (has_some(leaf) && !tmem_heat_is_fresh(pager, leaf))
+			return nr;
 	}
-	return false;
+	for (i = 0; i < table->nr_leaves; i++) {
+		nr = nr + 1 < table->nr_leaves ? nr + 1 : 0;
+		if (has_some(tmem_table_leaf(table, nr)))
+			return nr;
+	}
+	return TABLE_NO_LEAF;
 }
 
-static void advance_hand(struct tmem_pager *pager, uint32_t bit,
-			 unsigned *scanned)
+static void visit(struct tmem_pager *pager, uint32_t nr)
 {
-	pager->hand_bit = bit % 64;
-	pager->hand_word += bit / 64;
-	if (pager->hand_word == LEAF_WORDS) {
-		pager->hand_word = 0;
-		if (!another_pass(pager, tmem_table_leaf(&pager->table,
-							 pager->hand_leaf)))
-			pager->hand_leaf++;
-		(*scanned)++;
+	struct tmem_leaf *leaf = tmem_table_leaf(&pager->table, nr);
+
+	leaf->visits++;
+	pager->hand_leaf = nr;
+	pager->hand_may = tmem_heat_visit(leaf) & ~not_yet(leaf);
+	pager->hand_left = pager->hand_may;
+}
+
+/* Puts the hand where there may be something; false: nowhere. */
+static bool go_on(struct tmem_pager *pager)
+{
+	const struct tmem_table *table = &pager->table;
+	uint32_t nr = pager->hand_leaf;
+	struct tmem_leaf *leaf =
+		nr < table->nr_leaves ? tmem_table_leaf(table, nr) : NULL;
+
+	if (leaf && has_some(leaf)) {
+		if (pager->hand_left & movable(leaf))
+			return true;
+		if (another_pass(leaf)) {
+			pager->hand_left = pager->hand_may;
+			return true;
+		}
 	}
+	nr = pick_leaf(pager);
+	if (nr == TABLE_NO_LEAF)
+		return false;
+	visit(pager, nr);
+	return true;
 }
 
 void tmem_hand_fill_locked(struct tmem_pager *pager, struct tmem_batch *b)
 {
-	unsigned scanned = 0;
+	unsigned looked = 0;
 
 	while (!b->stop && (!b->group || b->group->nr_used < b->want) &&
-	       next_leaf(pager, &scanned)) {
-		struct tmem_leaf *leaf =
+	       looked++ < MOST_VISITS && go_on(pager)) {
+		const struct tmem_leaf *leaf =
 			tmem_table_leaf(&pager->table, pager->hand_leaf);
-		uint64_t bits;
 
 		if (!b->group)
 			b->group = tmem_frames_take_locked(
 				pager, leaf->way == LEAF_WAY_RWX);
 		if (!b->group || !leaf_suits(leaf, b->group->executable))
 			return;
-		bits = take_word(leaf, pager->hand_word, pager->hand_bit);
-		advance_hand(pager, evict_word(pager, b, bits), &scanned);
+		take_left(pager, b);
 	}
 }

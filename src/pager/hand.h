@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hand of the clock: which pages leave, and into which frames.
+ * The hand: which pages leave, and into which frames.
  *
- * The hand goes round over the leaves of the page table.  It passes by a page
- * once after it came in (its young bit), and takes it the next time.  User
- * space sees no accesses to present pages; coming back is all we know.  What
- * it takes is moved into a group of frames, neighbours in one call (move.h).
+ * It visits leaves of the page table at random, those apart where a page came
+ * just now, and takes what is resident there: all but the pages that are to be
+ * passed by once more (heat.h).  At random, because a program that goes
+ * through more than there is, over and over, would find each page just gone if
+ * the oldest went first; so it finds a good part.  What it takes is moved into
+ * a group of frames, neighbours in one call (move.h).
+ *
+ * A page that compresses poorly can only go to the swap file, from where it
+ * takes ten times as long to come back.  So it is taken at one of 16 visits,
+ * and at one of 64 after it did come back.
  */
 #ifndef TMEM_PAGER_HAND_H
 #define TMEM_PAGER_HAND_H

@@ -3,6 +3,7 @@
 #include "load.h"
 
 #include "base/assert.h"
+#include "budget.h"
 #include "event.h"
 #include "install.h"
 #include "offsets.h"
@@ -59,13 +60,17 @@ bool tmem_load_stands(const struct tmem_pager *pager,
 
 /*
  * A child may need the copy (P4) or share it; and one in the swap file costs
- * no memory: evicting the page unchanged is for free.
+ * no memory: evicting the page unchanged is for free.  But what came from there
+ * because the store was full goes to the store the next time, if it has room:
+ * it is wanted, and a read from disk costs as much as five from the store.
  */
 static bool keep_copy(const struct tmem_pager *pager,
 		      const struct tmem_load *load)
 {
 	return atomic_load(&pager->fork_mode) || atomic_load(&pager->related) ||
 	       (!load->in_store && pager->swapfile &&
+		(tmem_table_is_poor(&pager->table, load->handle) ||
+		 !tmem_budget_store_has_room(pager)) &&
 		tmem_swapfile_is_roomy(pager->swapfile));
 }
 
@@ -80,7 +85,8 @@ void tmem_load_installed_locked(struct tmem_pager *pager,
 		tmem_offset_drop_locked(pager, load->offset);
 		tmem_table_set(&pager->table, load->handle, PAGE_RESIDENT, 0);
 	}
-	tmem_table_set_young(&pager->table, load->handle);
+	if (!load->in_store)
+		tmem_table_set_missed(&pager->table, load->handle);
 	load->handle = TABLE_NO_HANDLE;
 }
 

@@ -102,8 +102,10 @@ struct tmem_handler {
 	struct tmem_load load[PAGER_LOADS];
 	unsigned nr_loads;
 	struct tmem_job job;
-	unsigned owed_pages; /* brought in, not evicted for yet */
-	uint64_t zero_next;  /* vpn after the last zero fill */
+	unsigned owed_pages;	       /* brought in, not evicted for yet */
+	struct tmem_frame_group *open; /* evict.h, V1; or NULL */
+	unsigned nr_sent;	       /* of its frames */
+	uint64_t zero_next;	       /* vpn after the last zero fill */
 	uint32_t zero_window;
 	/* Faults read while looking for an event: answered next. */
 	uint64_t backlog[PAGER_BACKLOG];
@@ -168,6 +170,7 @@ struct tmem_pager {
 	struct tmem_frames frames;
 	struct tmem_store *store;
 	uint64_t store_max_bytes; /* the largest limit that it can have */
+	uint64_t store_limit;	  /* as it is now */
 	struct tmem_frontswap *frontswap;
 	struct tmem_swapfile *swapfile;
 	uint64_t *offsets_used; /* bitmap of frontswap offsets in use */
@@ -181,10 +184,13 @@ struct tmem_pager {
 	const volatile uint32_t *rseq_cpu; /* solo.h; NULL: none */
 	struct tmem_streams streams;
 	uint64_t ahead_wasted_seen; /* of table.nr_wasted, by the streams */
-	uint32_t hand_leaf;	    /* the clock's hand */
-	uint32_t hand_word;
-	uint32_t hand_bit;
-	uint32_t hand_rounds;
+	uint32_t hand_leaf;	    /* where the hand is: hand.c */
+	uint64_t hand_may;	    /* pages of it, as of the visit */
+	uint64_t hand_left;	    /* of these, not looked at yet */
+	uint64_t hand_seed;
+	uint32_t heat_tick;  /* heat.h */
+	uint32_t heat_usual; /* for how long pages are out */
+	uint64_t heat_left;  /* pages that left since the tick */
 
 	/* Outside the lock, but must be 0 for some steps. */
 	_Atomic uint32_t nr_storing; /* evictors between two holds of lock */

@@ -13,6 +13,8 @@
 #include "budget.h"
 #include "clock.h"
 #include "event.h"
+#include "evict.h"
+#include "heat.h"
 #include "install.h"
 #include "late.h"
 #include "load.h"
@@ -79,6 +81,7 @@ static enum answer answer_zero_locked(struct tmem_pager *pager,
 		if (tmem_entry_state(entry) == PAGE_KEPT)
 			tmem_offset_drop_locked(pager, tmem_entry_value(entry));
 		tmem_table_set(&pager->table, handle + i, PAGE_RESIDENT, 0);
+		tmem_heat_arrived_locked(pager, handle + i);
 	}
 	atomic_fetch_add(&pager->usage_delta_pages, (int64_t)r);
 	return ANSWERED;
@@ -87,6 +90,7 @@ static enum answer answer_zero_locked(struct tmem_pager *pager,
 /* On its way out: the frame still has it. */
 static enum answer answer_frame_locked(struct tmem_pager *pager,
 				       uint32_t handle, uint64_t vpn)
+	TMEM_REQUIRES(&pager->lock)
 {
 	uint32_t nr = tmem_entry_value(tmem_table_entry(&pager->table, handle));
 	long r = tmem_install_copy(pager->uffd, vpn,
@@ -106,7 +110,7 @@ static enum answer answer_frame_locked(struct tmem_pager *pager,
 	if (!atomic_load(&pager->fork_mode)) {
 		tmem_frame(&pager->frames, nr)->gone = true;
 		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
-		tmem_table_set_young(&pager->table, handle);
+		tmem_heat_came_locked(pager, handle);
 	}
 	return ANSWERED;
 }
@@ -262,6 +266,7 @@ static enum answer finish_load_locked(struct tmem_pager *pager,
 	else
 		tmem_late_quiet_locked(pager);
 	tmem_load_installed_locked(pager, load);
+	tmem_heat_came_locked(pager, handle);
 	return ANSWERED;
 }
 
@@ -406,9 +411,16 @@ static bool work_on(struct tmem_handler *me)
 		nr = tmem_ahead_step(me);
 	if (nr >= 0)
 		me->owed_pages += (unsigned)nr;
-	else if (me->owed_pages)
+	else if (me->owed_pages || me->open)
 		pay(me);
-	return me->job.left || me->owed_pages;
+	return me->job.left || me->owed_pages || me->open;
+}
+
+/* Before it waits for others, who may wait for this: evict.h, V1. */
+static void send_rest(struct tmem_handler *me)
+{
+	while (me->open)
+		tmem_evict_some(me->pager, me, FRAME_GROUP);
 }
 
 /* A fault or an event; false if there was nothing to read. */
@@ -440,6 +452,7 @@ static bool serve_one(struct tmem_handler *me)
 	} else if (r == -EBUSY) {
 		uint32_t mode = atomic_load(&pager->fork_mode);
 
+		send_rest(me);
 		if (mode)
 			tmem_sys_futex_wait(&pager->fork_mode, mode, NULL);
 		return true;
@@ -465,6 +478,8 @@ void tmem_serve_run(struct tmem_handler *me)
 	uint64_t count;
 
 	while (atomic_load(&pager->state) != PAGER_ENDED) {
+		if (atomic_load(&pager->fork_mode))
+			send_rest(me);
 		fds[0].fd = tmem_solo_may_serve(me) ? pager->uffd : -1;
 		if (fds[0].fd >= 0 && serve_one(me))
 			continue;

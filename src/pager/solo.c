@@ -59,8 +59,9 @@ void tmem_solo_follow_locked(struct tmem_handler *me)
 				  tmem_vpn((uintptr_t)pager->rseq_cpu)))
 		return;
 	other = handler_of(pager, (int)*pager->rseq_cpu);
-	if (other && other != mine &&
-	    atomic_compare_exchange_strong(&pager->solo, &mine, other))
-		tmem_sys(SYS_write, pager->handlers[other - 1].kick_fd, &one,
-			 sizeof(one));
+	if (!other || other == mine ||
+	    !atomic_compare_exchange_strong(&pager->solo, &mine, other))
+		return;
+	tmem_sys(SYS_write, pager->handlers[other - 1].kick_fd, &one,
+		 sizeof(one));
 }

@@ -23,6 +23,7 @@
 #include "event.h"
 #include "evict.h"
 #include "gate.h"
+#include "heat.h"
 #include "link.h"
 #include "offsets.h"
 #include "pin.h"
@@ -406,6 +407,7 @@ static int plan(struct tmem_pager *pager)
 
 	tmem_lock_init(&pager->lock, TMEM_RANK_PAGER);
 	tmem_ahead_start(pager);
+	tmem_heat_init(pager);
 	tmem_process_measure(pager);
 	pager->gate.child_uffd = -1;
 	pager->doorbell = tmem_pager_map(pager, 2ul * TMEM_PAGE_SIZE);
@@ -498,6 +500,7 @@ void tmem_start_in_child(struct tmem_pager *pager)
 		pager->handlers[i].nr_backlog = 0;
 		pager->handlers[i].job.left = 0;
 		pager->handlers[i].owed_pages = 0;
+		pager->handlers[i].open = NULL;
 	}
 	if (pager->slot_nr == TMEM_TREE_NO_SLOT) {
 		atomic_store(&pager->state, PAGER_FAILED);

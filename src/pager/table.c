@@ -162,6 +162,8 @@ void tmem_table_set(struct tmem_table *table, uint32_t handle,
 		table->nr_resident++;
 	}
 	l->loose[i / 64] &= ~bit;
+	if (state == PAGE_NONE) /* what comes there next is another page */
+		l->age[i] = 0;
 	l->nr_used += (state != PAGE_NONE) - (old != PAGE_NONE);
 	l->entry[i] = (uint32_t)state << TABLE_VALUE_BITS | value;
 	free_leaf_if_empty(table, handle >> LEAF_SHIFT);
@@ -191,20 +193,46 @@ bool tmem_table_use(struct tmem_table *table, uint32_t handle)
 	return true;
 }
 
-void tmem_table_set_young(struct tmem_table *table, uint32_t handle)
-{
-	uint32_t i = handle % LEAF_PAGES;
-
-	tmem_table_leaf(table, handle >> LEAF_SHIFT)->young[i / 64] |=
-		1ull << i % 64;
-}
-
 void tmem_table_set_busy(struct tmem_table *table, uint32_t handle)
 {
 	uint32_t i = handle % LEAF_PAGES;
 
 	tmem_table_leaf(table, handle >> LEAF_SHIFT)->busy[i / 64] |= 1ull
 								      << i % 64;
+}
+
+void tmem_table_set_poor(struct tmem_table *table, uint32_t handle)
+{
+	uint32_t i = handle % LEAF_PAGES;
+
+	tmem_table_leaf(table, handle >> LEAF_SHIFT)->poor[i / 64] |= 1ull
+								      << i % 64;
+}
+
+void tmem_table_set_missed(struct tmem_table *table, uint32_t handle)
+{
+	struct tmem_leaf *l = tmem_table_leaf(table, handle >> LEAF_SHIFT);
+	uint32_t i = handle % LEAF_PAGES;
+
+	l->missed[i / 64] |= l->poor[i / 64] & 1ull << i % 64;
+}
+
+void tmem_table_clear_poor(struct tmem_table *table, uint32_t handle)
+{
+	struct tmem_leaf *l = tmem_table_leaf(table, handle >> LEAF_SHIFT);
+	uint32_t i = handle % LEAF_PAGES;
+
+	l->poor[i / 64] &= ~(1ull << i % 64);
+	l->missed[i / 64] &= ~(1ull << i % 64);
+}
+
+bool tmem_table_is_poor(const struct tmem_table *table, uint32_t handle)
+{
+	uint32_t i = handle % LEAF_PAGES;
+
+	return tmem_table_leaf(table, handle >> LEAF_SHIFT)->poor[i / 64] >>
+		       i % 64 &
+	       1;
 }
 
 void tmem_table_set_loose(struct tmem_table *table, uint32_t handle)
@@ -345,6 +373,8 @@ static void check_leaf(const struct tmem_table *table, uint32_t nr,
 			TMEM_ASSERT(bit); /* T5 */
 			++*nr_ahead;
 		}
+		if (l->young[i / 64] >> i % 64 & 1) /* H1: heat.h */
+			TMEM_ASSERT(bit && (l->age[i] & HEAT_AGE_MASK));
 		TMEM_ASSERT(s >= PAGE_KEPT ||
 			    !(l->loose[i / 64] >> i % 64 & 1)); /* T6 */
 		used += s != PAGE_NONE;

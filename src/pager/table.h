@@ -5,7 +5,7 @@
  * The kernel's page tables are the truth about which pages are present; this
  * table says where the content of a page is that is *not*.  A leaf covers
  * 256 KiB (64 pages) and exists once anything is known in it, so reserves of
- * terabytes cost nothing, and a page on its own costs 350 bytes.  A page is
+ * terabytes cost nothing, and a page on its own costs 480 bytes.  A page is
  * named by its virtual page number (vpn), or by a 32-bit handle: leaf number <<
  * 9 | index in the leaf.
  *
@@ -53,7 +53,9 @@ enum {
 	TABLE_L1 = 2 * 8192,
 	TABLE_L2 = 65536, /* leaves */
 	TABLE_CHUNK = 128,
-	TABLE_CHUNKS = 1 << 17
+	TABLE_CHUNKS = 1 << 17,
+	HEAT_AGE_BITS = 13,
+	HEAT_AGE_MASK = (1 << HEAT_AGE_BITS) - 1
 };
 
 #define TABLE_VALUE_MASK ((1u << TABLE_VALUE_BITS) - 1)
@@ -73,14 +75,19 @@ struct tmem_leaf {
 	uint32_t way;	      /* enum tmem_leaf_way */
 	uint32_t nr_resident; /* bits in resident[] */
 	uint64_t resident[LEAF_WORDS];
-	uint64_t young[LEAF_WORDS]; /* spare once, then clear */
+	uint64_t young[LEAF_WORDS]; /* to be passed by: heat.h */
 	uint64_t pinned[LEAF_WORDS];
-	uint64_t odd[LEAF_WORDS];   /* not into read-write frames */
-	uint64_t never[LEAF_WORDS]; /* nor into executable ones */
-	uint64_t busy[LEAF_WORDS];  /* shared by fork, or held by the kernel */
-	uint64_t ahead[LEAF_WORDS]; /* read ahead, not known to be used */
-	uint64_t loose[LEAF_WORDS]; /* T6 */
+	uint64_t odd[LEAF_WORDS];    /* not into read-write frames */
+	uint64_t never[LEAF_WORDS];  /* nor into executable ones */
+	uint64_t busy[LEAF_WORDS];   /* shared by fork, or held by the kernel */
+	uint64_t poor[LEAF_WORDS];   /* compresses poorly: hand.h */
+	uint64_t missed[LEAF_WORDS]; /* poor, and came back from swap */
+	uint64_t ahead[LEAF_WORDS];  /* read ahead, not known to be used */
+	uint64_t loose[LEAF_WORDS];  /* T6 */
 	uint32_t entry[LEAF_PAGES];
+	uint16_t age[LEAF_PAGES]; /* heat << HEAT_AGE_BITS | H1 or H2: heat.h */
+	uint16_t came;		  /* tick when a page last came back */
+	uint8_t visits;		  /* of the hand */
 };
 
 struct tmem_table {
@@ -129,8 +136,12 @@ uint64_t tmem_table_vpn(const struct tmem_table *table, uint32_t handle);
 void tmem_table_set(struct tmem_table *table, uint32_t handle,
 		    enum tmem_page_state state, uint32_t value);
 
-void tmem_table_set_young(struct tmem_table *table, uint32_t handle);
 void tmem_table_set_busy(struct tmem_table *table, uint32_t handle);
+/* Refused for its content; read back from swap; stored after all. */
+void tmem_table_set_poor(struct tmem_table *table, uint32_t handle);
+void tmem_table_set_missed(struct tmem_table *table, uint32_t handle);
+void tmem_table_clear_poor(struct tmem_table *table, uint32_t handle);
+bool tmem_table_is_poor(const struct tmem_table *table, uint32_t handle);
 /* A resident page was read ahead; it is used: true if it was marked. */
 void tmem_table_set_ahead(struct tmem_table *table, uint32_t handle);
 bool tmem_table_use(struct tmem_table *table, uint32_t handle);

@@ -46,6 +46,7 @@
 #define TMEM_WIRE_TREE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define TMEM_TREE_MAGIC	  0x656572746d656d74ull /* "tmemtree" */
@@ -125,6 +126,14 @@ struct tmem_tree_slot {
 	struct tmem_tree_counters counters;
 };
 
+/* What tmem run's options can switch off, all on by default. */
+enum tmem_switch {
+	TMEM_READ_AHEAD, /* ahead.h */
+	TMEM_HEAT,	 /* heat.h */
+	TMEM_KEEP_POOR,	 /* hand.h */
+	TMEM_METER	 /* evict.h */
+};
+
 struct tmem_tree {
 	uint64_t magic;
 	uint32_t version;
@@ -134,10 +143,16 @@ struct tmem_tree {
 	_Atomic int64_t avail_bytes;
 	_Atomic uint64_t peak_bytes; /* of the sum of usage_bytes */
 	uint32_t on_full;	     /* enum tmem_on_full */
-	uint32_t read_ahead;	     /* not 0: pagers read ahead */
+	uint32_t without;	     /* bits of 1 << enum tmem_switch */
 	_Atomic uint32_t growing;    /* swap is full and --on-full grow */
 	struct tmem_tree_slot slots[TMEM_TREE_SLOTS];
 };
+
+static inline bool tmem_tree_has(const struct tmem_tree *tree,
+				 enum tmem_switch what)
+{
+	return !(tree->without >> what & 1);
+}
 
 enum tmem_tree_type {
 	TMEM_TREE_HELLO = 1,

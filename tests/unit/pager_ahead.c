@@ -21,6 +21,7 @@
  * Usage: pager_ahead [STEPS [SEED]]
  */
 #include "pager/ahead.h"
+#include "pager/budget.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -104,6 +105,12 @@ bool tmem_swapfile_is_roomy(const struct tmem_swapfile *f)
 {
 	(void)f;
 	return false;
+}
+
+bool tmem_budget_store_has_room(const struct tmem_pager *p)
+{
+	(void)p;
+	return rng & 1;
 }
 
 bool tmem_frontswap_test(struct tmem_frontswap *fs, unsigned type,
@@ -483,7 +490,6 @@ int main(int argc, char **argv)
 	rng = rng * 2 + 1;
 	pager.tree = &tree;
 	pager.slot = &slot;
-	tree.read_ahead = 1;
 	atomic_store(&tree.limit_bytes, (uint64_t)NR * TMEM_PAGE_SIZE);
 	tmem_lock_init(&pager.lock, TMEM_RANK_PAGER);
 	pager.deferred = calloc(1, sizeof(*pager.deferred));
