@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "assert.h"
+#include "chaos.h"
 
 #ifdef __clang__
 #define TMEM_ATTR_(x) __attribute__((x))
@@ -189,6 +190,8 @@ static inline void tmem_lock_release(struct tmem_lock *lock)
 {
 	tmem_lock_pop_rank(lock);
 	tmem_lock_drop(lock);
+	if (!tmem_lock_ranks_held)
+		tmem_chaos_pause();
 }
 
 /*

@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 
 static size_t self_bytes(void)
@@ -102,7 +103,8 @@ static int store_locked(struct tmem_frontswap *fs, unsigned type,
 	int r;
 
 	cancel_move(fs, type, offset);
-	r = backend_store(fs, &io);
+	r = tmem_chaos_hits(TMEM_CHAOS_REFUSE) ? -ENOMEM
+					       : backend_store(fs, &io);
 	if (r == 0) {
 		set_bit(t, offset);
 		tmem_fs_count(&fs->counters.succ_stores);

@@ -55,6 +55,7 @@
 #include <sys/uio.h>
 
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 
 enum {
@@ -106,6 +107,8 @@ static int open_page(const struct tmem_swapfile *f, uint32_t slot, void *page)
 	const struct tmem_swapfile_slot *s = &f->slots[slot];
 	struct tmem_seal_text text;
 
+	if (tmem_chaos_picks(TMEM_CHAOS_DAMAGE, s->number))
+		*(char *)page ^= 1;
 	if (!f->seal)
 		return tmem_swapfile_sum(f, page) == s->sum ? 0 : -EIO;
 	text = tmem_swapfile_text(s->number, &slot, page, page);
@@ -130,6 +133,8 @@ static int swapfile_read(void *dev, uint64_t offset, void *page)
 		r = tmem_sys(SYS_pread64, f->file_fd, buffer, sizeof(buffer),
 			     (uint64_t)(w - 1) * TMEM_PAGE_SIZE);
 	} while (r == -EINTR);
+	if (tmem_chaos_picks(TMEM_CHAOS_READ, f->slots[w - 1].number))
+		r = -EIO;
 	if (r < 0)
 		return (int)r;
 	if (r != (long)sizeof(buffer) || open_page(f, w - 1, buffer) < 0)
@@ -146,6 +151,9 @@ static bool read_row(struct tmem_swapfile *f, uint32_t slot,
 	unsigned i;
 	long r;
 
+	if (tmem_chaos_hits(TMEM_CHAOS_SHORT) ||
+	    tmem_chaos_hits(TMEM_CHAOS_READ))
+		return false;
 	for (i = 0; i < nr; i++)
 		iov[i] = (struct iovec){ reads[i].page, TMEM_PAGE_SIZE };
 	do {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "frontends/swapfile_impl.h"
 
@@ -66,6 +67,8 @@ static void *page_of(const struct tmem_swapfile *f,
 static int write_one(struct tmem_swapfile *f,
 		     const struct tmem_swapfile_entry *e)
 {
+	if (tmem_chaos_hits(TMEM_CHAOS_WRITE))
+		return -EIO;
 	for (unsigned shorts = 0; shorts < 2;) {
 		long r = tmem_sys(SYS_pwrite64, f->file_fd, page_of(f, e),
 				  TMEM_PAGE_SIZE,
@@ -98,6 +101,8 @@ static void finish_run(struct tmem_swapfile *f, unsigned index, unsigned nr,
 {
 	unsigned whole = res > 0 ? (unsigned)(res / TMEM_PAGE_SIZE) : 0;
 
+	if (tmem_chaos_hits(TMEM_CHAOS_SHORT))
+		whole /= 2;
 	for (unsigned i = 0; i < nr; i++) {
 		struct tmem_swapfile_entry *e = &f->entries[index + i];
 
@@ -235,7 +240,9 @@ static int write_locked(struct tmem_swapfile *f,
 	if (e->state != TMEM_ENTRY_FREE)
 		return -EAGAIN;
 	forget_locked(f, request->offset);
-	r = tmem_swapmap_alloc(&f->map, &e->slot);
+	r = tmem_chaos_hits(TMEM_CHAOS_FULL)
+		    ? -ENOSPC
+		    : tmem_swapmap_alloc(&f->map, &e->slot);
 	if (r < 0)
 		return r;
 	f->slots[e->slot].sum = sum;

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "gate.h"
 #include "install.h"
@@ -323,6 +324,8 @@ int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 	if (atomic_load(&pager->fork_mode) &&
 	    atomic_load(&pager->deferred->nr) > EVENT_NOTES - LATE_PARTS)
 		return -EBUSY;
+	if (tmem_chaos_hits(TMEM_CHAOS_LATE))
+		return -EAGAIN;
 	r = tmem_sys(SYS_read, pager->uffd, &msg, sizeof(msg));
 	if (r != (long)sizeof(msg))
 		return r < 0 && r != -EINTR ? (int)r : -EAGAIN;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "budget.h"
 #include "event.h"
@@ -291,12 +292,16 @@ static void send_frames(struct tmem_pager *pager,
 		struct tmem_frame *f = &group->frame[i];
 		uint8_t *page = group->pages + (size_t)i * TMEM_PAGE_SIZE;
 
+		TMEM_CHAOS_AT(EVICT_MOVED,
+			      tmem_table_vpn(&pager->table, f->handle));
 		f->result = send_out(pager, f, page, scratch);
 		if (f->result == OUT_REFUSED && may_stay(pager, f))
 			f->result = OUT_POOR;
 		if (f->result == OUT_REFUSED)
 			queue_write(pager, f, page);
 		f->unsent = false;
+		TMEM_CHAOS_AT(EVICT_SENT,
+			      tmem_table_vpn(&pager->table, f->handle));
 	}
 }
 

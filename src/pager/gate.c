@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "base/uffd.h"
 #include "event.h"

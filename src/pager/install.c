@@ -6,6 +6,7 @@
 
 #include <tmem/tmem.h>
 
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "base/uffd.h"
 
@@ -17,15 +18,26 @@ static long outcome(long r, int64_t bytes)
 	return bytes < 0 ? (long)bytes : r;
 }
 
+/* Nothing, but in tests: base/chaos.h. */
+static long made_up(void)
+{
+	if (tmem_chaos_hits(TMEM_CHAOS_AGAIN))
+		return -EAGAIN;
+	return tmem_chaos_hits(TMEM_CHAOS_NOMEM) ? -ENOMEM : 0;
+}
+
 long tmem_install_pages(int uffd, uint64_t vpn, const void *pages, unsigned nr)
 {
 	struct uffdio_copy copy = {
 		.dst = vpn * TMEM_PAGE_SIZE,
 		.src = (uintptr_t)pages,
-		.len = (uint64_t)nr * TMEM_PAGE_SIZE,
+		.len = (uint64_t)tmem_chaos_fewer(TMEM_CHAOS_PARTIAL, nr) *
+		       TMEM_PAGE_SIZE,
 	};
-	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_COPY, &copy);
+	long r = made_up();
 
+	if (r == 0)
+		r = tmem_sys(SYS_ioctl, uffd, UFFDIO_COPY, &copy);
 	return outcome(r, copy.copy);
 }
 
@@ -38,10 +50,14 @@ long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr)
 {
 	struct uffdio_zeropage zero = {
 		.range = { .start = vpn * TMEM_PAGE_SIZE,
-			   .len = (uint64_t)nr * TMEM_PAGE_SIZE },
+			   .len = (uint64_t)tmem_chaos_fewer(
+					  TMEM_CHAOS_PARTIAL, nr) *
+				  TMEM_PAGE_SIZE },
 	};
-	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_ZEROPAGE, &zero);
+	long r = made_up();
 
+	if (r == 0)
+		r = tmem_sys(SYS_ioctl, uffd, UFFDIO_ZEROPAGE, &zero);
 	return outcome(r, zero.zeropage);
 }
 
@@ -51,8 +67,10 @@ long tmem_install_poison(int uffd, uint64_t vpn)
 		.range = { .start = vpn * TMEM_PAGE_SIZE,
 			   .len = TMEM_PAGE_SIZE },
 	};
-	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_POISON, &poison);
+	long r = made_up();
 
+	if (r == 0)
+		r = tmem_sys(SYS_ioctl, uffd, UFFDIO_POISON, &poison);
 	return outcome(r, poison.updated);
 }
 

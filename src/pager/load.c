@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "budget.h"
+#include "base/chaos.h"
 #include "event.h"
 #include "install.h"
 #include "offsets.h"
@@ -39,6 +40,7 @@ void tmem_load_read(struct tmem_handler *me)
 						     load->offset);
 		reads[i].offset = load->offset;
 		reads[i].page = tmem_load_page(me, i);
+		TMEM_CHAOS_AT(LOAD_CLAIMED, load->vpn);
 	}
 	if (me->nr_loads == 1)
 		reads[0].result = tmem_frontswap_swap_in(
@@ -46,8 +48,10 @@ void tmem_load_read(struct tmem_handler *me)
 	else
 		tmem_frontswap_swap_in_many(fs, PAGER_FRONTSWAP_TYPE, reads,
 					    me->nr_loads);
-	for (i = 0; i < me->nr_loads; i++)
+	for (i = 0; i < me->nr_loads; i++) {
 		me->load[i].result = reads[i].result;
+		TMEM_CHAOS_AT(LOAD_READ, me->load[i].vpn);
+	}
 }
 
 bool tmem_load_stands(const struct tmem_pager *pager,

@@ -10,6 +10,7 @@
 
 #include <tmem/tmem.h>
 
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "base/uffd.h"
 
@@ -34,6 +35,29 @@ static enum tmem_move_end why(long error)
 	}
 }
 
+/* The kernel's answer, or in tests another one: base/chaos.h. */
+static long move_some(int uffd, struct uffdio_move *move)
+{
+	long r;
+
+	if (tmem_chaos_hits(TMEM_CHAOS_AGAIN))
+		return -EAGAIN;
+	if (tmem_chaos_hits(TMEM_CHAOS_BUSY))
+		return -EBUSY;
+	if (tmem_chaos_hits(TMEM_CHAOS_NOMEM))
+		return -ENOMEM;
+	if (tmem_chaos_hits(TMEM_CHAOS_GONE))
+		return -ENOENT;
+	move->len = (uint64_t)tmem_chaos_fewer(
+			    TMEM_CHAOS_PARTIAL,
+			    (unsigned)(move->len / TMEM_PAGE_SIZE)) *
+		    TMEM_PAGE_SIZE;
+	r = tmem_sys(SYS_ioctl, uffd, UFFDIO_MOVE, move);
+	if (move->move == TMEM_PAGE_SIZE && tmem_chaos_hits(TMEM_CHAOS_EXISTS))
+		move->move = -EEXIST;
+	return r;
+}
+
 enum tmem_move_end tmem_move_out(int uffd, uint64_t from, uint64_t to,
 				 unsigned nr, unsigned *ret_moved)
 {
@@ -46,7 +70,7 @@ enum tmem_move_end tmem_move_out(int uffd, uint64_t from, uint64_t to,
 			.len = bytes - done,
 			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
 		};
-		long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_MOVE, &move);
+		long r = move_some(uffd, &move);
 
 		if (move.move > 0) {
 			done += (uint64_t)move.move;

@@ -16,6 +16,7 @@
 #include "ahead.h"
 #include "anchor.h"
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "budget.h"
 #include "busy.h"
@@ -527,6 +528,7 @@ __attribute__((constructor)) static void start(void)
 
 	if (!name || strlen(name) >= sizeof(pager->tree_name))
 		return;
+	tmem_chaos_start();
 	tmem_sys_map_within(TMEM_WINDOW_START, TMEM_ANCHOR_LOW);
 	pager = tmem_sys_map_anon(sizeof(*pager), PROT_READ | PROT_WRITE);
 	if (!pager)
