@@ -18,7 +18,9 @@
 enum {
 	/* So many refused in a row, and that part of all: nothing fits. */
 	REFUSED_LEAST = 64,
-	REFUSED_PART = 8
+	REFUSED_PART = 8,
+	/* Under one hold of the lock. */
+	PUT_BACK_TRIES = 8
 };
 
 static bool is_zeros(const uint8_t *page)
@@ -35,7 +37,8 @@ enum {
 	OUT_CLEAN,
 	OUT_STORED,
 	OUT_POOR,
-	OUT_REFUSED
+	OUT_REFUSED,
+	OUT_STUCK /* is to stay, and could not be put back yet */
 };
 
 /*
@@ -76,15 +79,19 @@ static int send_out(struct tmem_pager *pager, const struct tmem_frame *f,
 		       : OUT_REFUSED;
 }
 
-/* It goes back where it was. */
-static void put_back_locked(struct tmem_pager *pager,
+/*
+ * It goes back where it was.  False: not now, as there is no memory, or an
+ * event that can't be noted; the frame still has it.
+ */
+static bool put_back_locked(struct tmem_pager *pager,
 			    const struct tmem_frame *f, const uint8_t *page)
 	TMEM_REQUIRES(&pager->lock)
 {
+	unsigned tries = 0;
 	uint64_t vpn, addr;
-	long r = -EAGAIN;
+	long r;
 
-	while (r == -EAGAIN && !f->gone) {
+	while (!f->gone) {
 		/* Unmapped or moved while events are put off? */
 		vpn = tmem_event_follow(
 			pager, tmem_table_vpn(&pager->table, f->handle));
@@ -93,26 +100,31 @@ static void put_back_locked(struct tmem_pager *pager,
 		r = tmem_install_copy(pager->uffd, vpn, page);
 		if (r > 0)
 			atomic_fetch_add(&pager->usage_delta_pages, 1);
+		if (r != -EAGAIN && r != -ENOMEM)
+			break;
+		if (tries++ == PUT_BACK_TRIES)
+			return false;
 		/* The event that waits may be about this very page. */
 		if (r == -EAGAIN && tmem_event_read_locked(pager, &addr) == 1)
 			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
-		if (r == -EAGAIN)
-			tmem_sys_pause();
+		tmem_sys_pause();
 	}
 	if (!f->gone) {
 		tmem_table_set(&pager->table, f->handle, PAGE_RESIDENT, 0);
 		tmem_heat_spare_locked(pager, f->handle);
 	}
+	return true;
 }
 
 /* The page stays.  Without a swap file all of them may be like this one. */
-static void stay_locked(struct tmem_pager *pager, const struct tmem_frame *f,
-			const uint8_t *page) TMEM_REQUIRES(&pager->lock)
+static void note_staying_locked(struct tmem_pager *pager,
+				const struct tmem_frame *f)
+	TMEM_REQUIRES(&pager->lock)
 {
 	if (f->result == OUT_POOR) {
 		PAGER_COUNT(pager, evict_poor, 1);
 		tmem_table_set_poor(&pager->table, f->handle);
-	} else {
+	} else if (f->result == OUT_REFUSED) {
 		PAGER_COUNT(pager, evict_nospace, 1);
 		if (pager->swapfile ||
 		    pager->refused_run >=
@@ -120,18 +132,32 @@ static void stay_locked(struct tmem_pager *pager, const struct tmem_frame *f,
 				    pager->table.nr_resident / REFUSED_PART)
 			tmem_budget_full(pager);
 	}
-	put_back_locked(pager, f, page);
 }
 
-/* The frame's page has arrived somewhere: tells the table. */
+/* True if the frame is done with. */
+static bool stay_locked(struct tmem_pager *pager, struct tmem_frame *f,
+			const uint8_t *page) TMEM_REQUIRES(&pager->lock)
+{
+	note_staying_locked(pager, f);
+	if (put_back_locked(pager, f, page))
+		return true;
+	f->result = OUT_STUCK;
+	atomic_store(&pager->some_stuck, 1);
+	return false;
+}
+
+/*
+ * The frame's page has arrived somewhere: tells the table.  If it can't be put
+ * back now, the frame stays as it is, and is settled again (tmem_evict_reap).
+ */
 static void settle_locked(struct tmem_pager *pager, struct tmem_frame *f,
 			  const uint8_t *page) TMEM_REQUIRES(&pager->lock)
 {
-	f->used = false;
 	pager->refused_run =
-		f->result == OUT_REFUSED ? pager->refused_run + 1 : 0;
-	if (f->result >= OUT_POOR && !f->gone)
-		stay_locked(pager, f, page);
+		f->result >= OUT_REFUSED ? pager->refused_run + 1 : 0;
+	if (f->result >= OUT_POOR && !f->gone && !stay_locked(pager, f, page))
+		return;
+	f->used = false;
 	if (f->gone || f->result >= OUT_POOR || f->result == OUT_ZERO) {
 		tmem_offset_drop_locked(pager, f->offset);
 		if (!f->gone && f->result == OUT_ZERO) {
@@ -249,7 +275,7 @@ void tmem_evict_reap(struct tmem_pager *pager, bool wait)
 {
 	struct tmem_frame_group *group;
 
-	if (!pager->swapfile)
+	if (!pager->swapfile && !atomic_exchange(&pager->some_stuck, 0))
 		return;
 	tmem_frontswap_reap(pager->frontswap, PAGER_FRONTSWAP_TYPE, wait);
 	do {

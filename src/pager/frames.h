@@ -16,7 +16,8 @@
  * pages of zeros, which leave many at a time (zeros.h).
  *
  *   F1  A group is free, or owned by one evictor, or waits without an owner
- *       for its last write; whoever sees that one done owns it to free it.
+ *       for its last write, or for a page that can't be put back now; whoever
+ *       sees that one done owns it to free it.
  *   F2  A used frame's page names it: entry LEAVING with the frame's number,
  *       unless `gone` (the program took the page back, or unmapped it).
  *   F3  A free group holds no memory and is registered.

@@ -251,6 +251,7 @@ struct tmem_pager {
 	uint32_t busy_leaf;		/* where busy.c goes on */
 	_Atomic uint32_t some_busy;	/* some pages are marked busy */
 	_Atomic uint32_t evict_starved; /* nothing could be evicted */
+	_Atomic uint32_t some_stuck;	/* pages could not be put back */
 	uint32_t refused_run; /* pages that the store refused, one after another
 			       */
 	uint64_t starved_ns;  /* since when, or 0 */
