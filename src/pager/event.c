@@ -217,7 +217,7 @@ static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)
 	struct tmem_deferred *d = pager->deferred;
 	uint64_t nr = atomic_load(&d->nr);
 
-	if (!atomic_load(&pager->fork_mode)) {
+	if (!atomic_load(&pager->fork_mode) || pager->gate.settling) {
 		apply_locked(pager, n);
 		return;
 	}
@@ -316,13 +316,18 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 	}
 }
 
+bool tmem_event_is_full(const struct tmem_pager *pager)
+{
+	return atomic_load(&pager->fork_mode) &&
+	       atomic_load(&pager->deferred->nr) > EVENT_NOTES - LATE_PARTS;
+}
+
 int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 {
 	struct uffd_msg msg = { 0 };
 	long r;
 
-	if (atomic_load(&pager->fork_mode) &&
-	    atomic_load(&pager->deferred->nr) > EVENT_NOTES - LATE_PARTS)
+	if (tmem_event_is_full(pager))
 		return -EBUSY;
 	if (tmem_chaos_hits(TMEM_CHAOS_LATE))
 		return -EAGAIN;

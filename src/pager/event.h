@@ -5,8 +5,8 @@
  * The caller of munmap, mremap, madvise or fork waits until its event was
  * read; the event is read and applied under the pager's lock (P1).
  *
- * In fork mode (P4) an event is put off: noted in one page, in order, and
- * faults look through those notes first.  One page, because fork copies
+ * In fork mode (P4) an event is put off, once nothing is in flight any more:
+ * noted in one page, in order, and faults look through those notes first.  One page, because fork copies
  * memory page by page: the child's copy of the notes is some prefix of them,
  * never a torn one, and is what had been read when the child was made.
  *
@@ -55,6 +55,9 @@ struct tmem_deferred {
  */
 int tmem_event_read_locked(struct tmem_pager *pager, uint64_t *ret_addr)
 	TMEM_REQUIRES(&pager->lock);
+
+/* Fork mode, and there may be no room to note another event. */
+bool tmem_event_is_full(const struct tmem_pager *pager);
 
 /* Drops what is known of [start, end) (vpns): its content is not wanted. */
 void tmem_event_forget_locked(struct tmem_pager *pager, uint64_t start,

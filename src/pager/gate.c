@@ -78,11 +78,14 @@ static void answer(struct tmem_pager *pager)
 	tmem_sys_futex_wake(&pager->gate.answer, 1);
 }
 
-/* Fork mode is on; waits until what was in flight has arrived. */
-static void settle(struct tmem_pager *pager)
+/*
+ * Fork mode is on; waits until what was in flight has arrived.  False: it may
+ * not have, as it waits for an event that can't be noted any more.
+ */
+static bool settle(struct tmem_pager *pager)
 {
+	bool busy, full;
 	unsigned i;
-	bool busy;
 
 	do {
 		tmem_evict_reap(pager, false);
@@ -91,10 +94,13 @@ static void settle(struct tmem_pager *pager)
 		       atomic_load(&pager->nr_loading);
 		for (i = 0; i < FRAME_GROUPS; i++)
 			busy |= pager->frames.group[i].nr_used != 0;
+		full = tmem_event_is_full(pager);
 		tmem_lock_release(&pager->lock);
+		TMEM_CHAOS_AT(FORK_SETTLES, 0);
 		if (busy)
 			tmem_sys_pause();
-	} while (busy);
+	} while (busy && !full);
+	return !busy;
 }
 
 /* Has the program installed a filter since we were started? */
@@ -122,8 +128,13 @@ static void fork_begin(struct tmem_pager *pager)
 	}
 	tmem_lock_acquire(&pager->lock);
 	atomic_store(&pager->fork_mode, 1);
+	g->settling = true;
 	tmem_lock_release(&pager->lock);
 	settle(pager);
+	tmem_lock_acquire(&pager->lock);
+	g->settling = false;
+	tmem_lock_release(&pager->lock);
+	TMEM_CHAOS_AT(FORK_SETTLED, 0);
 	atomic_store(&g->fork_pid, 0);
 	if (pager->swapfile && g->child_slot != TMEM_TREE_NO_SLOT &&
 	    tmem_swapfile_before_fork(pager->swapfile,
@@ -157,29 +168,55 @@ static void leave_fork_mode(struct tmem_pager *pager, bool forked)
 	atomic_store(&pager->gate.expected, false);
 }
 
-/* What is out, into the child's memory. */
-static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
-		      uint8_t *page)
+static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
+		       uint8_t *page);
+
+/* An event of the child's stands in the way of an ioctl. */
+static void hear_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 {
-	int found = tmem_serve_peek(pager, vpn, page);
-	long r;
+	struct uffd_msg msg = { 0 };
 
-	do {
-		r = 0;
-		if (found > 0)
-			r = tmem_install_copy(child_uffd, vpn, page);
-		else if (found < 0)
-			r = tmem_install_poison(child_uffd, vpn);
-		if (r == -EAGAIN) {
-			struct uffd_msg msg;
-
-			/* An event of the child's: its own affair. */
-			tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg));
-		}
-	} while (r == -EAGAIN);
+	if (tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg)) !=
+	    (long)sizeof(msg))
+		return;
+	if (msg.event == UFFD_EVENT_FORK) {
+		make_whole(pager, (int)msg.arg.fork.ufd,
+			   pager->gate.child_notes, page);
+		tmem_sys_close((int)msg.arg.fork.ufd);
+	} else if (msg.event == UFFD_EVENT_PAGEFAULT) { /* not now */
+		tmem_install_wake(child_uffd,
+				  tmem_vpn(msg.arg.pagefault.address), 1);
+	}
 }
 
-static void make_whole(struct tmem_pager *pager, int child_uffd, uint8_t *page)
+/* What the table has at `at`, if it is out, to `to` in the child's memory. */
+static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t at,
+		      uint64_t to, uint8_t *page)
+{
+	int found;
+	long r;
+
+	for (;;) {
+		found = tmem_serve_peek_at(pager, at, page);
+		if (found == 0)
+			return;
+		r = found > 0 ? tmem_install_copy(child_uffd, to, page)
+			      : tmem_install_poison(child_uffd, to);
+		if (r == -EAGAIN)
+			hear_child(pager, child_uffd, page);
+		else if (r == -ENOMEM)
+			tmem_sys_pause();
+		else
+			return;
+	}
+}
+
+/*
+ * All that is out, into the child's memory.  Of the notes only the first ones
+ * are about what it has: the others are of its parent's later life.
+ */
+static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
+		       uint8_t *page)
 {
 	uint32_t nr, i;
 
@@ -191,8 +228,10 @@ static void make_whole(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 			continue;
 		for (i = 0; i < LEAF_PAGES; i++)
 			if (leaf->entry[i])
-				copy_page(pager, child_uffd, leaf->base + i,
-					  page);
+				copy_page(pager, child_uffd,
+					  tmem_event_resolve_by(
+						  pager, leaf->base + i, notes),
+					  leaf->base + i, page);
 	}
 }
 
@@ -200,7 +239,9 @@ static void make_whole(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 static void answer_child(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
 			 uint8_t *page)
 {
-	int found = tmem_serve_peek(pager, vpn, page);
+	uint64_t at = tmem_event_resolve_by(pager, vpn,
+					    pager->gate.child_notes);
+	int found = tmem_serve_peek_at(pager, at, page);
 	long r;
 
 	if (found > 0)
@@ -230,7 +271,8 @@ static enum child_end read_child(struct tmem_pager *pager, int child_uffd,
 		uint64_t addr = msg.arg.pagefault.address & ~4095ull;
 
 		if (msg.event == UFFD_EVENT_FORK) {
-			make_whole(pager, (int)msg.arg.fork.ufd, page);
+			make_whole(pager, (int)msg.arg.fork.ufd,
+				   pager->gate.child_notes, page);
 			tmem_sys_close((int)msg.arg.fork.ufd);
 		}
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
@@ -261,10 +303,18 @@ static bool child_is_dead(struct tmem_pager *pager, int *pidfd)
 static void send_notes(struct tmem_pager *pager, int child_uffd)
 {
 	struct tmem_deferred *d = (void *)pager->gate_page;
+	uint64_t vpn = tmem_vpn((uintptr_t)pager->doorbell);
+	long r;
 
-	memcpy(d, pager->deferred, sizeof(*d));
-	atomic_store(&d->nr, pager->gate.child_notes);
-	tmem_install_copy(child_uffd, tmem_vpn((uintptr_t)pager->doorbell), d);
+	do {
+		memcpy(d, pager->deferred, sizeof(*d));
+		atomic_store(&d->nr, pager->gate.child_notes);
+		r = tmem_install_copy(child_uffd, vpn, d);
+		if (r == -EAGAIN)
+			hear_child(pager, child_uffd, pager->gate_page);
+		else if (r == -ENOMEM)
+			tmem_sys_pause();
+	} while (r == -EAGAIN || r == -ENOMEM);
 }
 
 /*
@@ -288,8 +338,9 @@ static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 			end = CHILD_WANTS_ALL;
 	}
 	if (end == CHILD_WANTS_ALL)
-		make_whole(pager, child_uffd, page);
-	else if (end == CHILD_SERVES_ITSELF)
+		make_whole(pager, child_uffd, pager->gate.child_notes, page);
+	/* It may have a pager even so, which was late. */
+	if (end != CHILD_GOES_ON)
 		send_notes(pager, child_uffd);
 	if (pidfd >= 0)
 		tmem_sys_close(pidfd);
@@ -299,17 +350,8 @@ static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 static void give_noted(struct tmem_pager *pager, uint64_t vpn, uint64_t nr,
 		       uint64_t to)
 {
-	uint64_t at = tmem_event_resolve_by(pager, vpn, nr);
-	int child_uffd = pager->gate.child_uffd;
-
-	if (at == UINT64_MAX ||
-	    tmem_serve_peek_at(pager, at, pager->gate_page) <= 0)
-		return;
-	while (tmem_install_copy(child_uffd, to, pager->gate_page) == -EAGAIN) {
-		struct uffd_msg msg;
-
-		tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg));
-	}
+	copy_page(pager, pager->gate.child_uffd,
+		  tmem_event_resolve_by(pager, vpn, nr), to, pager->gate_page);
 }
 
 /* See event.h: what was unmapped or moved around the time of the fork. */
@@ -332,6 +374,21 @@ static void give_all_noted(struct tmem_pager *pager)
 	}
 }
 
+static void make_raw_child_whole(struct tmem_pager *pager, int child_uffd,
+				 uint8_t *page)
+{
+	uint64_t notes = pager->gate.child_notes;
+
+	if (settle(pager)) {
+		make_whole(pager, child_uffd, notes, page);
+		return;
+	}
+	/* What is in motion stops for us, however long this takes. */
+	tmem_lock_acquire(&pager->lock);
+	make_whole(pager, child_uffd, notes, page);
+	tmem_lock_release(&pager->lock);
+}
+
 static void run_child(struct tmem_pager *pager)
 {
 	struct tmem_gate *g = &pager->gate;
@@ -342,14 +399,29 @@ static void run_child(struct tmem_pager *pager)
 		give_all_noted(pager);
 		serve_child(pager, child_uffd, page);
 	} else {
-		settle(pager);
-		make_whole(pager, child_uffd, page);
+		make_raw_child_whole(pager, child_uffd, page);
 		tmem_link_not_paged(pager->tree_name, 0,
 				    TMEM_NOT_PAGED_RAW_FORK, pager->comm);
 	}
 	tmem_sys_close(child_uffd);
 	g->child_uffd = -1;
 	leave_fork_mode(pager, true);
+}
+
+static void rescue_frame_locked(struct tmem_pager *pager, int child_uffd,
+				const struct tmem_frame_group *group,
+				unsigned i) TMEM_REQUIRES(&pager->lock)
+{
+	uint64_t vpn = tmem_table_vpn(&pager->table, group->frame[i].handle);
+	long r;
+
+	do {
+		r = tmem_install_copy(child_uffd, vpn,
+				      group->pages +
+					      (size_t)i * TMEM_PAGE_SIZE);
+		if (r == -EAGAIN || r == -ENOMEM)
+			tmem_sys_pause();
+	} while (r == -EAGAIN || r == -ENOMEM);
 }
 
 /*
@@ -366,12 +438,8 @@ static void rescue_frames_locked(struct tmem_pager *pager, int child_uffd)
 
 		for (i = 0; i < group->nr_used; i++)
 			if (group->frame[i].used && !group->frame[i].gone)
-				tmem_install_copy(
-					child_uffd,
-					tmem_table_vpn(&pager->table,
-						       group->frame[i].handle),
-					group->pages +
-						(size_t)i * TMEM_PAGE_SIZE);
+				rescue_frame_locked(pager, child_uffd, group,
+						    i);
 	}
 }
 
@@ -382,7 +450,8 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 	if (g->child_uffd >= 0 ||
 	    (g->announced && !atomic_load(&g->expected))) {
 		/* A second one while the gate is busy: made whole here. */
-		make_whole(pager, child_uffd, pager->spare_page);
+		make_whole(pager, child_uffd, atomic_load(&pager->deferred->nr),
+			   pager->spare_page);
 		tmem_sys_close(child_uffd);
 		return;
 	}

@@ -130,6 +130,7 @@ struct tmem_gate {
 	_Atomic uint32_t answer;  /* futex: 1 when done */
 	_Atomic int32_t fork_pid; /* the fork's result, as the parent sees it */
 	bool announced;		  /* fork mode was asked for by the wrapper */
+	bool settling;		  /* events are still applied: event.h */
 	_Atomic bool expected;	  /* that fork's event was not read yet */
 	int32_t child_uffd;	  /* from the fork event; -1 */
 	uint64_t child_notes;	  /* put off when that event was read */
