@@ -473,21 +473,54 @@ static void pin(struct tmem_pager *pager, uint64_t start, uint64_t end)
 	tmem_pin_fetch(pager, pager->gate_page);
 }
 
-static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
+static void note_out(void *arg, uint32_t handle, uint32_t entry)
+{
+	enum tmem_page_state state = tmem_entry_state(entry);
+
+	(void)handle;
+	*(bool *)arg |= state == PAGE_STORED || state == PAGE_LOADING ||
+			state == PAGE_LEAVING;
+}
+
+/* If nothing of it is out: what is missing then is zeros, for the kernel. */
+static bool leave_out_locked(struct tmem_pager *pager, uint64_t start,
+			     uint64_t end) TMEM_REQUIRES(&pager->lock)
 {
 	struct uffdio_range range = { .start = start, .len = end - start };
-	uint64_t vpn;
+	bool is_out = atomic_load(&pager->fork_mode);
 
-	/* Everything back first, and to stay. */
-	pin(pager, start, end);
-	for (vpn = tmem_vpn(start); vpn < tmem_vpn(end); vpn++)
-		tmem_serve_fetch(pager, vpn, pager->gate_page);
-	tmem_lock_acquire(&pager->lock);
+	tmem_table_walk(&pager->table, tmem_vpn(start), tmem_vpn(end), note_out,
+			&is_out);
+	if (is_out)
+		return false;
 	tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_UNREGISTER, &range);
 	tmem_table_unpin(&pager->table, tmem_vpn(start), tmem_vpn(end));
 	tmem_event_forget_locked(pager, tmem_vpn(start), tmem_vpn(end));
 	tmem_region_leave_out_locked(pager, start, end);
-	tmem_lock_release(&pager->lock);
+	return true;
+}
+
+static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
+{
+	bool done;
+	uint64_t vpn;
+
+	/* Everything back first, and to stay. */
+	pin(pager, start, end);
+	for (;;) {
+		for (vpn = tmem_vpn(start); vpn < tmem_vpn(end); vpn++)
+			tmem_serve_fetch(pager, vpn, pager->gate_page);
+		TMEM_CHAOS_AT(LEFT_OUT, tmem_vpn(start));
+		tmem_lock_acquire(&pager->lock);
+		done = leave_out_locked(pager, start, end);
+		tmem_lock_release(&pager->lock);
+		if (done)
+			return;
+		if (pager->gate.child_uffd >= 0) /* of a raw fork */
+			run_child(pager);
+		else
+			tmem_sys_pause();
+	}
 }
 
 static void unlock_mapping(void *arg, void *start, size_t bytes)

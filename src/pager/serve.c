@@ -201,8 +201,10 @@ static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
 				     tmem_table_find(&pager->table, at));
 	if (found > 0)
 		PAGER_COUNT(pager, faults_store, 1);
-	else
+	else if (found == 0)
 		PAGER_COUNT(pager, faults_zero, 1);
+	else
+		PAGER_COUNT(pager, faults_lost, 1);
 	atomic_fetch_add(&pager->usage_delta_pages, 1);
 	return ANSWERED;
 }
@@ -351,17 +353,21 @@ static enum answer fetch_locked(struct tmem_pager *pager, uint64_t vpn,
 
 	if (state == PAGE_LOADING)
 		return ANSWER_OTHER;
-	if ((state != PAGE_STORED && state != PAGE_LEAVING) ||
-	    atomic_load(&pager->fork_mode) ||
-	    tmem_serve_peek(pager, vpn, scratch) <= 0)
+	if (state < PAGE_STORED || atomic_load(&pager->fork_mode))
 		return ANSWERED;
-	r = tmem_install_copy(pager->uffd, vpn, scratch);
-	if (r == -EAGAIN) {
+	if (state != PAGE_LOST && tmem_serve_peek(pager, vpn, scratch) < 0) {
+		lose_locked(pager, handle, tmem_entry_value(entry));
+		state = PAGE_LOST;
+	}
+	r = state == PAGE_LOST
+		    ? tmem_install_poison(pager->uffd, vpn)
+		    : tmem_install_copy(pager->uffd, vpn, scratch);
+	if (r == -EAGAIN || r == -ENOMEM) {
 		if (tmem_event_read_locked(pager, &addr) == 1)
 			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
 		return ANSWER_AGAIN;
 	}
-	if (r < 0 && r != -EEXIST)
+	if (state == PAGE_LOST || (r < 0 && r != -EEXIST))
 		return ANSWERED;
 	if (state == PAGE_LEAVING)
 		tmem_frame(&pager->frames, tmem_entry_value(entry))->gone =
