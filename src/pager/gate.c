@@ -459,6 +459,7 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 		atomic_store(&pager->fork_mode, 1);
 		rescue_frames_locked(pager, child_uffd);
 	}
+	TMEM_CHAOS_AT(FORK_HEARD, 0);
 	g->child_notes = atomic_load(&pager->deferred->nr);
 	g->child_uffd = child_uffd;
 	atomic_store(&g->expected, false);
@@ -505,12 +506,12 @@ static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
 	bool done;
 	uint64_t vpn;
 
+	TMEM_CHAOS_AT(LEAVES_OUT, tmem_vpn(start));
 	/* Everything back first, and to stay. */
 	pin(pager, start, end);
 	for (;;) {
 		for (vpn = tmem_vpn(start); vpn < tmem_vpn(end); vpn++)
 			tmem_serve_fetch(pager, vpn, pager->gate_page);
-		TMEM_CHAOS_AT(LEFT_OUT, tmem_vpn(start));
 		tmem_lock_acquire(&pager->lock);
 		done = leave_out_locked(pager, start, end);
 		tmem_lock_release(&pager->lock);
