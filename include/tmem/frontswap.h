@@ -65,8 +65,8 @@ struct tmem_swapdev_read {
  *  - read: one page, synchronously, without waiting for anybody's write; a
  *    page whose write is in flight is answered from the request.  0 or a
  *    negative errno; `page`, of any alignment, is written only with 0.
- *    Nothing there: -ENODATA.  Damaged: -EIO.  Takes no lock; writes to the
- *    device's memory only if a write of that page is in flight.
+ *    Nothing there: -ENODATA.  Damaged: -EBADMSG.  Takes no lock; writes
+ *    to the device's memory only if a write of that page is in flight.
  *  - read_many: the same for several pages; those that lie in a row on the
  *    device are read in one go.  Results in each element.
  *  - discard: these pages are needed no more; their space may be reused.
@@ -165,7 +165,8 @@ TMEM_API int tmem_frontswap_swap_out(struct tmem_frontswap *fs, unsigned type,
 				     uint64_t offset, const void *page);
 
 /*
- * Load-or-read.  0, or a negative errno: the page is lost (-EIO, -ENODATA).
+ * Load-or-read.  0, or a negative errno: the page is lost (-EIO, -ENODATA,
+ * -EBADMSG: damaged on the device).
  * `page` is written only on success.  Safe beside tmem_frontswap_shrink().
  */
 TMEM_API int tmem_frontswap_swap_in(struct tmem_frontswap *fs, unsigned type,

@@ -13,7 +13,7 @@
  * What is written is encrypted and authenticated, with a key that is drawn
  * with the map and is in RAM only: AES-256-GCM where the CPU has it, else
  * XChaCha20-Poly1305.  A page that does not read back as it was written, in
- * its place, is -EIO.
+ * its place, is -EBADMSG.
  *
  * O_DIRECT where the file system allows; io_uring where the kernel allows,
  * else pread/pwrite.  No malloc: memory by mmap.  No errno: raw results.
@@ -104,6 +104,9 @@ TMEM_API const char *tmem_swapfile_cipher(const struct tmem_swapfile *file);
  */
 TMEM_API bool tmem_swapfile_equals(struct tmem_swapfile *file, uint64_t offset,
 				   const void *page);
+/* Where in the file the page stored at offset is, in bytes; -1: it is not. */
+TMEM_API int64_t tmem_swapfile_place(const struct tmem_swapfile *file,
+				     uint64_t offset);
 /* True while less than half of the limit is in use, by anybody. */
 TMEM_API bool tmem_swapfile_is_roomy(const struct tmem_swapfile *file);
 

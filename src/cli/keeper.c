@@ -482,6 +482,7 @@ static void tick(struct tmem_keeper *k, uint64_t now)
 	k->last_activity = sum;
 	tmem_slots_sweep(k);
 	tmem_slots_sample(k);
+	tmem_lost_look(k);
 	tmem_follow_tick(k, now);
 	tmem_stats_tick(k, now);
 	waiting = tmem_share_update(k, now - k->last_tick_ns);

@@ -10,6 +10,7 @@
  *   share.c    how much of the budget each process should have
  *   limits.c   --on-full, --max-stall, memory cgroups
  *   follow.c   a budget that changes: tmem set, -m auto
+ *   lost.c     pages that could not be read back
  *   outside.c  processes of the tree that are not paged
  *   report.c   the report
  *   stats.c    --stats
@@ -44,6 +45,7 @@
 enum {
 	TMEM_MAX_CONNS = 2 * TMEM_TREE_SLOTS,
 	TMEM_MAX_OUTSIDE = 64,
+	TMEM_KEEPER_LOST = 64, /* pages that the report names */
 	TMEM_GONE_PAGERS = 256
 };
 
@@ -66,6 +68,7 @@ struct tmem_keeper_slot {
 	uint64_t faults;      /* at the last look, for the rate */
 	uint64_t stall_ns;    /* likewise */
 	double rate;	      /* faults a second, smoothed */
+	unsigned nr_lost;     /* of its lost pages, so many are known to us */
 };
 
 /* Counters and peaks of the whole tree, the dead included. */
@@ -82,6 +85,15 @@ struct tmem_keeper_totals {
 	uint64_t peak_shared_bytes;
 	uint64_t peak_unpageable_bytes;
 	unsigned nr_paged; /* processes that ever had a pager */
+};
+
+/* A page that could not be read back. */
+struct tmem_keeper_lost {
+	pid_t pid;
+	char comm[TMEM_TREE_COMM];
+	uint64_t addr;
+	int64_t place; /* wire/tree.h */
+	int error;
 };
 
 /* Processes of the tree without a pager. */
@@ -163,6 +175,8 @@ struct tmem_keeper {
 	struct tmem_keeper_totals totals;
 	struct tmem_keeper_outside outside[TMEM_MAX_OUTSIDE];
 	unsigned nr_outside_kinds;
+	struct tmem_keeper_lost lost[TMEM_KEEPER_LOST];
+	unsigned nr_lost;
 
 	pid_t stats_pid; /* who writes --stats, or 0 */
 	uint64_t next_stats_ns;
@@ -281,6 +295,14 @@ int tmem_follow_set(struct tmem_keeper *k, struct tmem_amount memory,
 		    uint64_t *ret_old_bytes);
 /* At every tick: what -m auto is now. */
 void tmem_follow_tick(struct tmem_keeper *k, uint64_t now_ns);
+
+/* lost.c */
+/* What a slot says that we do not know yet; that of all slots. */
+void tmem_lost_collect(struct tmem_keeper *k, int slot);
+void tmem_lost_look(struct tmem_keeper *k);
+/* Why a page is lost, for people. */
+void tmem_lost_text(const struct tmem_keeper_lost *lost, char *buf,
+		    size_t bytes);
 
 /* outside.c */
 void tmem_outside_note(struct tmem_keeper *k, pid_t pid, const char *comm,

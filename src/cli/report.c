@@ -198,6 +198,26 @@ static void text_outside(const struct report *r, FILE *out)
 		     tmem_not_paged_text(k->outside[i].reason));
 }
 
+static void text_lost(const struct report *r, FILE *out)
+{
+	uint64_t all = get(&r->totals.counters.faults_lost);
+	char why[160];
+	unsigned i;
+
+	if (!all)
+		return;
+	line(out, "lost", "%" PRIu64 " pages could not be read back:", all);
+	for (i = 0; i < r->k->nr_lost; i++) {
+		const struct tmem_keeper_lost *lost = &r->k->lost[i];
+
+		tmem_lost_text(lost, why, sizeof(why));
+		line(out, "", "0x%" PRIx64 " of process %d (%s): %s",
+		     lost->addr, (int)lost->pid, lost->comm, why);
+	}
+	if (all > r->k->nr_lost)
+		line(out, "", "and %" PRIu64 " more", all - r->k->nr_lost);
+}
+
 static char *make_text(const struct report *r)
 {
 	char *text = NULL;
@@ -210,6 +230,7 @@ static char *make_text(const struct report *r)
 	text_memory(r, out);
 	text_faults(r, out);
 	text_stalls(r, out);
+	text_lost(r, out);
 	text_outside(r, out);
 	fclose(out);
 	return text;
@@ -273,6 +294,40 @@ static json_t *json_outside(const struct report *r)
 	return list;
 }
 
+/* A program's name is bytes; JSON is text. */
+static json_t *json_name(const char *name)
+{
+	json_t *string = json_string(name);
+
+	return string ? string : json_string("(not UTF-8)");
+}
+
+static json_t *json_lost(const struct tmem_keeper_lost *lost)
+{
+	json_t *o = json_object();
+	char why[160];
+
+	tmem_lost_text(lost, why, sizeof(why));
+	tmem_json_set(o, "pid", (uint64_t)lost->pid);
+	json_object_set_new(o, "name", json_name(lost->comm));
+	tmem_json_set(o, "address", lost->addr);
+	json_object_set_new(o, "cause", json_string(why));
+	json_object_set_new(o, "swap_file_offset",
+			    lost->place < 0 ? json_null()
+					    : json_integer(lost->place));
+	return o;
+}
+
+static json_t *json_all_lost(const struct tmem_keeper *k)
+{
+	json_t *list = json_array();
+	unsigned i;
+
+	for (i = 0; i < k->nr_lost; i++)
+		json_array_append_new(list, json_lost(&k->lost[i]));
+	return list;
+}
+
 static void set_exit(json_t *o, const struct tmem_keeper *k)
 {
 	json_t *code = json_null(), *sig = json_null();
@@ -285,14 +340,6 @@ static void set_exit(json_t *o, const struct tmem_keeper *k)
 	}
 	json_object_set_new(o, "exit_status", code);
 	json_object_set_new(o, "signal", sig);
-}
-
-/* A program's name is bytes; JSON is text. */
-static json_t *json_name(const char *name)
-{
-	json_t *string = json_string(name);
-
-	return string ? string : json_string("(not UTF-8)");
 }
 
 static char *make_json(const struct report *r)
@@ -315,6 +362,7 @@ static char *make_json(const struct report *r)
 	json_object_set_new(o, "counters",
 			    tmem_json_counters(&r->totals.counters));
 	json_object_set_new(o, "stall", json_stalls(r));
+	json_object_set_new(o, "lost", json_all_lost(r->k));
 	tmem_json_set(o, "shared_bytes", t->peak_shared_bytes);
 	tmem_json_set(o, "unpageable_bytes", t->peak_unpageable_bytes);
 	tmem_json_set(o, "programs_paged", t->nr_paged);
@@ -371,6 +419,7 @@ void tmem_report_write(struct tmem_keeper *k, unsigned nr_living)
 
 	if (k->options->report == TMEM_REPORT_NONE)
 		return;
+	tmem_lost_look(k);
 	gather(k, &r);
 	text = k->options->report == TMEM_REPORT_JSON ? make_json(&r)
 						      : make_text(&r);

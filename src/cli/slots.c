@@ -172,6 +172,7 @@ static void reap(struct tmem_keeper *k, int slot)
 	atomic_store(&t->state, TMEM_SLOT_DEAD);
 	tmem_slots_sample(k);
 	take_slot_peaks(k, t);
+	tmem_lost_collect(k, slot);
 	add_counters(&k->totals.counters, &t->counters);
 	k->totals.refused_pages += get(&t->refused_pages);
 	if (k->swap_map_fd >= 0)

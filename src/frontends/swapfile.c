@@ -101,7 +101,7 @@ static bool read_in_flight(struct tmem_swapfile *f, uint64_t offset,
 	return false;
 }
 
-/* What was read is made the page that was written to that slot, or -EIO. */
+/* What was read is made the page that was written there, or -EBADMSG. */
 static int open_page(const struct tmem_swapfile *f, uint32_t slot, void *page)
 {
 	const struct tmem_swapfile_slot *s = &f->slots[slot];
@@ -110,9 +110,9 @@ static int open_page(const struct tmem_swapfile *f, uint32_t slot, void *page)
 	if (tmem_chaos_picks(TMEM_CHAOS_DAMAGE, s->number))
 		*(char *)page ^= 1;
 	if (!f->seal)
-		return tmem_swapfile_sum(f, page) == s->sum ? 0 : -EIO;
+		return tmem_swapfile_sum(f, page) == s->sum ? 0 : -EBADMSG;
 	text = tmem_swapfile_text(s->number, &slot, page, page);
-	return tmem_seal_decrypt(f->seal, &text, s->tag);
+	return tmem_seal_decrypt(f->seal, &text, s->tag) == 0 ? 0 : -EBADMSG;
 }
 
 static int swapfile_read(void *dev, uint64_t offset, void *page)
@@ -137,8 +137,11 @@ static int swapfile_read(void *dev, uint64_t offset, void *page)
 		r = -EIO;
 	if (r < 0)
 		return (int)r;
-	if (r != (long)sizeof(buffer) || open_page(f, w - 1, buffer) < 0)
+	if (r != (long)sizeof(buffer))
 		return -EIO;
+	r = open_page(f, w - 1, buffer);
+	if (r < 0)
+		return (int)r;
 	memcpy(page, buffer, sizeof(buffer));
 	return 0;
 }
@@ -163,8 +166,7 @@ static bool read_row(struct tmem_swapfile *f, uint32_t slot,
 	if (r != (long)nr * TMEM_PAGE_SIZE)
 		return false;
 	for (i = 0; i < nr; i++)
-		reads[i].result =
-			open_page(f, slot + i, reads[i].page) < 0 ? -EIO : 0;
+		reads[i].result = open_page(f, slot + i, reads[i].page);
 	return true;
 }
 
@@ -204,6 +206,13 @@ bool tmem_swapfile_equals(struct tmem_swapfile *f, uint64_t offset,
 
 	return w && !(w & TMEM_SWAPFILE_IN_FLIGHT) &&
 	       tmem_swapfile_sum(f, page) == f->slots[w - 1].sum;
+}
+
+int64_t tmem_swapfile_place(const struct tmem_swapfile *f, uint64_t offset)
+{
+	uint32_t w = resting_slot(f, offset);
+
+	return w ? (int64_t)(w - 1) * TMEM_PAGE_SIZE : -1;
 }
 
 bool tmem_swapfile_is_roomy(const struct tmem_swapfile *f)

@@ -6,9 +6,10 @@
  * read; the event is read and applied under the pager's lock (P1).
  *
  * In fork mode (P4) an event is put off, once nothing is in flight any more:
- * noted in one page, in order, and faults look through those notes first.  One page, because fork copies
- * memory page by page: the child's copy of the notes is some prefix of them,
- * never a torn one, and is what had been read when the child was made.
+ * noted in one page, in order, and faults look through those notes first.  One
+ * page, because fork copies memory page by page: the child's copy of the notes
+ * is some prefix of them, never a torn one, and is what had been read when the
+ * child was made.
  *
  * An event that was read before the fork's own may have happened before the
  * child was made or just after.  So what it covers is put into the child's

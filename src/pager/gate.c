@@ -14,6 +14,7 @@
 #include "evict.h"
 #include "install.h"
 #include "link.h"
+#include "lost.h"
 #include "offsets.h"
 #include "pin.h"
 #include "procfs.h"
@@ -189,6 +190,22 @@ static void hear_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 	}
 }
 
+/* What is at `at` in the table could not be read for the child. */
+static void note_lost(struct tmem_pager *pager, uint64_t at, uint64_t vpn,
+		      int error)
+{
+	int32_t nr = pager->gate.child_slot;
+	struct tmem_tree_slot *slot = pager->slot;
+
+	if (error == -EOWNERDEAD)
+		return;
+	if (pager->gate.announced && nr != TMEM_TREE_NO_SLOT)
+		slot = &pager->tree->slots[nr];
+	tmem_lost_note(pager, slot, vpn,
+		       tmem_entry_value(tmem_table_get(&pager->table, at)),
+		       error);
+}
+
 /* What the table has at `at`, if it is out, to `to` in the child's memory. */
 static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t at,
 		      uint64_t to, uint8_t *page)
@@ -207,8 +224,10 @@ static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t at,
 		else if (r == -ENOMEM)
 			tmem_sys_pause();
 		else
-			return;
+			break;
 	}
+	if (found < 0 && r > 0)
+		note_lost(pager, at, to, found);
 }
 
 /*
@@ -239,8 +258,8 @@ static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
 static void answer_child(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
 			 uint8_t *page)
 {
-	uint64_t at = tmem_event_resolve_by(pager, vpn,
-					    pager->gate.child_notes);
+	uint64_t at =
+		tmem_event_resolve_by(pager, vpn, pager->gate.child_notes);
 	int found = tmem_serve_peek_at(pager, at, page);
 	long r;
 
@@ -250,6 +269,8 @@ static void answer_child(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
 		r = tmem_install_zero(child_uffd, vpn, 1);
 	else
 		r = tmem_install_poison(child_uffd, vpn);
+	if (found < 0 && r > 0)
+		note_lost(pager, at, vpn, found);
 	if (r < 0) /* with EAGAIN it faults again, after the event was read */
 		tmem_install_wake(child_uffd, vpn, 1);
 }

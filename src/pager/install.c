@@ -50,8 +50,8 @@ long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr)
 {
 	struct uffdio_zeropage zero = {
 		.range = { .start = vpn * TMEM_PAGE_SIZE,
-			   .len = (uint64_t)tmem_chaos_fewer(
-					  TMEM_CHAOS_PARTIAL, nr) *
+			   .len = (uint64_t)tmem_chaos_fewer(TMEM_CHAOS_PARTIAL,
+							     nr) *
 				  TMEM_PAGE_SIZE },
 	};
 	long r = made_up();

@@ -18,6 +18,7 @@
 #include "install.h"
 #include "late.h"
 #include "load.h"
+#include "lost.h"
 #include "offsets.h"
 #include "solo.h"
 
@@ -157,22 +158,23 @@ int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page)
 	uint32_t entry =
 		at == UINT64_MAX ? 0 : tmem_table_get(&pager->table, at);
 
+	int r;
+
 	switch (tmem_entry_state(entry)) {
 	case PAGE_STORED:
 	case PAGE_KEPT:
 	case PAGE_LOADING:
-		return tmem_frontswap_swap_in(
-			       pager->frontswap, PAGER_FRONTSWAP_TYPE,
-			       tmem_entry_value(entry), ret_page) == 0
-			       ? 1
-			       : -EIO;
+		r = tmem_frontswap_swap_in(pager->frontswap,
+					   PAGER_FRONTSWAP_TYPE,
+					   tmem_entry_value(entry), ret_page);
+		return r == 0 ? 1 : r;
 	case PAGE_LEAVING:
 		memcpy(ret_page,
 		       tmem_frame_page(&pager->frames, tmem_entry_value(entry)),
 		       TMEM_PAGE_SIZE);
 		return 1;
 	case PAGE_LOST:
-		return -EIO;
+		return -EOWNERDEAD;
 	default:
 		return 0;
 	}
@@ -203,8 +205,11 @@ static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
 		PAGER_COUNT(pager, faults_store, 1);
 	else if (found == 0)
 		PAGER_COUNT(pager, faults_zero, 1);
-	else
-		PAGER_COUNT(pager, faults_lost, 1);
+	else if (found != -EOWNERDEAD && r > 0)
+		tmem_lost_note(
+			pager, pager->slot, vpn,
+			tmem_entry_value(tmem_table_get(&pager->table, at)),
+			found);
 	atomic_fetch_add(&pager->usage_delta_pages, 1);
 	return ANSWERED;
 }
@@ -228,9 +233,10 @@ static void drain_locked(struct tmem_pager *pager, struct tmem_handler *me)
 
 /* The page could not be read back: who touches it gets SIGBUS. */
 static void lose_locked(struct tmem_pager *pager, uint32_t handle,
-			uint32_t offset) TMEM_REQUIRES(&pager->lock)
+			uint32_t offset, int error) TMEM_REQUIRES(&pager->lock)
 {
-	PAGER_COUNT(pager, faults_lost, 1);
+	tmem_lost_note(pager, pager->slot,
+		       tmem_table_vpn(&pager->table, handle), offset, error);
 	tmem_offset_drop_locked(pager, offset);
 	tmem_table_set(&pager->table, handle, PAGE_LOST, 0);
 }
@@ -251,7 +257,7 @@ static enum answer finish_load_locked(struct tmem_pager *pager,
 	}
 	if (load->result < 0) {
 		load->handle = TABLE_NO_HANDLE;
-		lose_locked(pager, handle, load->offset);
+		lose_locked(pager, handle, load->offset, load->result);
 		tmem_install_poison(pager->uffd, vpn);
 		tmem_install_wake(pager->uffd, vpn, 1);
 		return ANSWERED;
@@ -355,13 +361,13 @@ static enum answer fetch_locked(struct tmem_pager *pager, uint64_t vpn,
 		return ANSWER_OTHER;
 	if (state < PAGE_STORED || atomic_load(&pager->fork_mode))
 		return ANSWERED;
-	if (state != PAGE_LOST && tmem_serve_peek(pager, vpn, scratch) < 0) {
-		lose_locked(pager, handle, tmem_entry_value(entry));
+	r = tmem_serve_peek(pager, vpn, scratch);
+	if (r < 0 && state != PAGE_LOST) {
+		lose_locked(pager, handle, tmem_entry_value(entry), (int)r);
 		state = PAGE_LOST;
 	}
-	r = state == PAGE_LOST
-		    ? tmem_install_poison(pager->uffd, vpn)
-		    : tmem_install_copy(pager->uffd, vpn, scratch);
+	r = state == PAGE_LOST ? tmem_install_poison(pager->uffd, vpn)
+			       : tmem_install_copy(pager->uffd, vpn, scratch);
 	if (r == -EAGAIN || r == -ENOMEM) {
 		if (tmem_event_read_locked(pager, &addr) == 1)
 			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);

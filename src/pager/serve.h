@@ -33,7 +33,8 @@ void tmem_serve_run(struct tmem_handler *me);
 
 /*
  * Content of a page as the table and the notes have it, without changing
- * anything: 1 if copied to ret_page, 0 if it is zeros, -EIO if it is lost.
+ * anything: 1 if copied to ret_page, 0 if it is zeros, -EOWNERDEAD if it has
+ * been lost before, else a negative errno: it is lost now, tmem_lost_note().
  * For fork mode.
  */
 int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page);

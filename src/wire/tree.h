@@ -58,6 +58,7 @@ enum {
 	TMEM_TREE_SLOTS = 512,
 	TMEM_TREE_COMM = 16,
 	TMEM_TREE_NO_SLOT = -1,
+	TMEM_TREE_LOST_PAGES = 8, /* of a process, told one by one */
 	TMEM_STALL_BUCKETS = 32,
 	TMEM_STALL_FIRST_LOG2 = 7 /* the first bucket ends below 2^7 ns */
 };
@@ -97,6 +98,16 @@ static inline unsigned tmem_stall_bucket(uint64_t ns)
 	return bits < TMEM_STALL_BUCKETS ? bits : TMEM_STALL_BUCKETS - 1;
 }
 
+/* A page that could not be read back. */
+struct tmem_tree_lost {
+	_Atomic uint64_t addr; /* written last; 0: it is not whole yet */
+	int64_t place;	       /* of its copy in the swap file, in bytes;
+				  -1: it was in the store */
+	int32_t error;	       /* -EBADMSG: the copy is damaged (in the store:
+				  whatever this is); else that of the read */
+	uint32_t reserved;
+};
+
 struct tmem_tree_slot {
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;	     /* the program, as the keeper sees it */
@@ -123,6 +134,8 @@ struct tmem_tree_slot {
 	_Atomic uint64_t peak_swapped_pages;
 	_Atomic uint64_t shared_bytes;	   /* shmem resident: not pageable */
 	_Atomic uint64_t unpageable_bytes; /* private, but left out */
+	_Atomic uint32_t nr_lost; /* may be more than there is room for */
+	struct tmem_tree_lost lost[TMEM_TREE_LOST_PAGES];
 	struct tmem_tree_counters counters;
 };
 

@@ -158,14 +158,14 @@ static void a_damaged_page_is_an_error(void)
 	other[4095] ^= 1;
 	CHECK_EQ(pwrite(file_fd, other, PAGE, 0), PAGE);
 	memset(page, 0x5a, sizeof(page));
-	CHECK_EQ(get(f, 1, page), -EIO);
+	CHECK_EQ(get(f, 1, page), -EBADMSG);
 	for (unsigned i = 0; i < PAGE; i++)
 		CHECK(page[i] == 0x5a);
 	CHECK(holds(f, 2, 20));
 	/* Another slot's page, and a file that has become too short. */
 	page_fill(other, 20);
 	CHECK_EQ(pwrite(file_fd, other, PAGE, 0), PAGE);
-	CHECK_EQ(get(f, 1, page), -EIO);
+	CHECK_EQ(get(f, 1, page), -EBADMSG);
 	CHECK_EQ(ftruncate(file_fd, PAGE), 0);
 	CHECK_EQ(get(f, 2, page), -EIO);
 	pages_free(other, 1);

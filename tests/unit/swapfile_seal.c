@@ -143,7 +143,7 @@ static void every_changed_byte_is_an_error(void)
 	for (unsigned i = 0; i < PAGE; i += 61) {
 		block[i] ^= 0x10;
 		write_slot(0, block);
-		CHECK_EQ(get(f, 7, back), -EIO);
+		CHECK_EQ(get(f, 7, back), -EBADMSG);
 		block[i] ^= 0x10;
 	}
 	write_slot(0, block);
@@ -165,8 +165,8 @@ static void blocks_that_change_places_are_errors(void)
 	CHECK(memcmp(a, b, PAGE) != 0);
 	write_slot(0, b);
 	write_slot(1, a);
-	CHECK_EQ(get(f, 1, back), -EIO);
-	CHECK_EQ(get(f, 2, back), -EIO);
+	CHECK_EQ(get(f, 1, back), -EBADMSG);
+	CHECK_EQ(get(f, 2, back), -EBADMSG);
 	CHECK(holds(f, 3, 33));
 	write_slot(0, a);
 	write_slot(1, b);
@@ -198,7 +198,7 @@ static void an_older_block_is_an_error(void)
 	CHECK(slot < 2 * MAX_PAGES);
 	CHECK(holds(f, 1, 11));
 	write_slot(0, old);
-	CHECK_EQ(get(f, 1, back), -EIO);
+	CHECK_EQ(get(f, 1, back), -EBADMSG);
 	pages_free(old, 1);
 	pages_free(now, 1);
 	close_file(f);
