@@ -36,7 +36,7 @@
 
 enum {
 	PAGES = 768, /* enough for the pager to look for more memory */
-	FIRST = 96, /* what an action is about, and how much at once */
+	FIRST = 96,  /* what an action is about, and how much at once */
 	SOME = 8,
 	TARGET = FIRST + 2,
 	ROUNDS = 200,

@@ -19,7 +19,8 @@ be true of the run:
 
 Usage: torture.py --build DIR [--native] [--tmem PATH] [--suite check|long|soak]
                   [--repeat N] [--seed N] [--timeout SECONDS] [--list]
-                  [--option=OPTION]... [--chaos SPEC] [NAME...]
+                  [--option=OPTION]... [--all-off] [--chaos SPEC]
+                  [NAME...]
 """
 import argparse
 import ctypes
@@ -34,6 +35,11 @@ import tempfile
 import threading
 import time
 import uuid
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                "..", "lib"))
+import switches  # noqa: E402
 
 MIB = 1 << 20
 SKIP = 77
@@ -548,6 +554,8 @@ def parse_arguments():
     p.add_argument("--native", action="store_true", help="without tmem")
     p.add_argument("--option", action="append", default=[],
                    help="of tmem run, as --option=--read-ahead=off")
+    p.add_argument("--all-off", action="store_true",
+                   help="without all policies that tmem run can switch off")
     p.add_argument("--chaos", metavar="SEED[,KIND=PER_MILLE]...",
                    help="with the pager of tests/chaos: src/base/chaos.h")
     p.add_argument("--suite", choices=["check", "long", "soak"])
@@ -574,6 +582,8 @@ def main():
         print("no such row", file=sys.stderr)
         return 1
     print(f"# seed {options.seed}")
+    if options.all_off:
+        options.option += switches.all_off(options.tmem)
     results = [run_row(row, options, options.seed + i)
                for i in range(options.repeat) for row in chosen]
     failed = results.count(1)
