@@ -108,7 +108,7 @@ static int open_page(const struct tmem_swapfile *f, uint32_t slot, void *page)
 	struct tmem_seal_text text;
 
 	if (tmem_chaos_picks(TMEM_CHAOS_DAMAGE, s->number))
-		*(char *)page ^= 1;
+		memset(page, 0, sizeof(text));
 	if (!f->seal)
 		return tmem_swapfile_sum(f, page) == s->sum ? 0 : -EBADMSG;
 	text = tmem_swapfile_text(s->number, &slot, page, page);

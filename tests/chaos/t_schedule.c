@@ -516,7 +516,7 @@ static void *drop_for_parent(void *argument)
 
 static void fork_later(void)
 {
-	unsigned char *target = arena;
+	unsigned char *target;
 	pthread_t dropper;
 	pid_t pid;
 
@@ -547,15 +547,15 @@ static void fork_later(void)
 /* Each munmap() is one event. */
 static void fork_notes(void)
 {
-	struct tmem_chaos_point *settles = &chaos->point[TMEM_AT_FORK_SETTLES];
+	struct tmem_chaos_point *settles;
 	pthread_t thread, forker;
 	unsigned char *pieces;
 	uint32_t before;
 
 	set_up(false);
 	settles = &chaos->point[TMEM_AT_FORK_SETTLES];
-	pieces = tt_map(2 * NOTES * TT_PAGE);
-	memset(pieces, 1, 2 * NOTES * TT_PAGE);
+	pieces = tt_map(TT_PAGE * 2 * NOTES);
+	memset(pieces, 1, TT_PAGE * 2 * NOTES);
 	begin();
 	push_all_out();
 	push(others.nr_pages);
