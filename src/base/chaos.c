@@ -176,3 +176,12 @@ void tmem_chaos_at(enum tmem_chaos_place place, uint64_t vpn)
 	while ((passed = atomic_load(&p->passed)) <= mine)
 		tmem_sys(SYS_futex, &p->passed, FUTEX_WAIT, passed, NULL);
 }
+
+bool tmem_chaos_wants(uint64_t *vpn)
+{
+	uint64_t start = atomic_load(&page->wanted_start);
+
+	if (*vpn < start)
+		*vpn = start;
+	return *vpn < atomic_load(&page->wanted_end);
+}

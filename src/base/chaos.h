@@ -12,9 +12,9 @@
  *
  * POINTS.  Where the order of two threads matters, a thread comes by a point.
  * A test arms a point for a range of pages: the next thread that comes there
- * with one of them stops until the test lets it go.  Test and pagers share a
- * page for that, the file that TMEM_CHAOS_FILE names; it counts the faults,
- * too.
+ * with one of them stops until the test lets it go.  And it says which pages
+ * are to be evicted before others.  Test and pagers share a page for that, the
+ * file that TMEM_CHAOS_FILE names; it counts the faults, too.
  *
  *   C1  armed[p].left threads will be stopped, no more; who takes one of them
  *       adds itself to `arrived`, and waits while `passed` is less.
@@ -50,6 +50,8 @@ struct tmem_chaos_point {
 };
 
 struct tmem_chaos_page {
+	_Atomic uint64_t wanted_start; /* vpns: these are to leave first */
+	_Atomic uint64_t wanted_end;
 	struct tmem_chaos_point point[TMEM_CHAOS_PLACES];
 	_Atomic uint64_t hits[TMEM_CHAOS_KINDS];
 };
@@ -67,8 +69,16 @@ unsigned tmem_chaos_fewer(enum tmem_chaos_kind kind, unsigned nr);
 void tmem_chaos_pause(void);
 void tmem_chaos_at(enum tmem_chaos_place place, uint64_t vpn);
 #define TMEM_CHAOS_AT(place, vpn) tmem_chaos_at(TMEM_AT_##place, vpn)
+/* Is a page at *vpn or above wanted out?  Then *vpn is the first. */
+bool tmem_chaos_wants(uint64_t *vpn);
 
 #else
+
+static inline bool tmem_chaos_wants(uint64_t *vpn)
+{
+	(void)vpn;
+	return false;
+}
 
 static inline void tmem_chaos_start(void)
 {

@@ -6,6 +6,7 @@
 
 #include "anchor.h"
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "heat.h"
 #include "late.h"
 #include "move.h"
@@ -271,10 +272,35 @@ static bool go_on(struct tmem_pager *pager)
 	return true;
 }
 
+/* In tests: the pages that one wants to leave go first (base/chaos.h). */
+static void take_wanted_locked(struct tmem_pager *pager, struct tmem_batch *b)
+	TMEM_REQUIRES(&pager->lock)
+{
+	uint64_t vpn = 0;
+
+	while (tmem_chaos_wants(&vpn) && !b->stop &&
+	       (!b->group || b->group->nr_used < b->want)) {
+		uint32_t handle = tmem_table_find(&pager->table, vpn++);
+
+		if (handle == TABLE_NO_HANDLE ||
+		    !(tmem_table_leaf(&pager->table, handle >> LEAF_SHIFT)
+				      ->resident[0] >>
+			      handle % LEAF_PAGES &
+		      1))
+			continue;
+		if (!b->group)
+			b->group = tmem_frames_take_locked(pager, false);
+		if (!b->group)
+			return;
+		tmem_hand_move_locked(pager, b, handle, 1);
+	}
+}
+
 void tmem_hand_fill_locked(struct tmem_pager *pager, struct tmem_batch *b)
 {
 	unsigned looked = 0;
 
+	take_wanted_locked(pager, b);
 	while (!b->stop && (!b->group || b->group->nr_used < b->want) &&
 	       looked++ < MOST_VISITS && go_on(pager)) {
 		const struct tmem_leaf *leaf =

@@ -161,6 +161,11 @@ static bool all_out(void)
 	return true;
 }
 
+static void *glance(void *argument)
+{
+	return tt_argument(*(volatile unsigned char *)argument);
+}
+
 /* Walks over other memory for a while. */
 static void push(size_t pages)
 {
@@ -170,28 +175,53 @@ static void push(size_t pages)
 	}
 }
 
+/* The pager is to evict these first; none, if there are no pages. */
+static void want(const void *start, size_t pages)
+{
+	atomic_store(&chaos->wanted_end, 0);
+	atomic_store(&chaos->wanted_start, (uintptr_t)start / TT_PAGE);
+	atomic_store(&chaos->wanted_end, (uintptr_t)start / TT_PAGE + pages);
+}
+
 static void push_all_out(void)
 {
+	want(arena, PAGES);
 	for (unsigned i = 0; !all_out(); i++) {
 		if (i == ROUNDS)
 			tt_fail("it is never out");
 		push(others.nr_pages / 8);
 	}
+	want(NULL, 0);
 }
 
+/* What is out may still be in its frame: frames are used anew meanwhile. */
+static void settle(void)
+{
+	push(others.nr_pages / 4);
+	usleep(1000);
+}
+
+/* Until a handler stops there with the target, which is to go. */
 static void push_until(enum tmem_chaos_place place)
 {
+	want(arena + TARGET * TT_PAGE, 1);
 	for (size_t i = 0; !has_arrived(place); i++) {
-		if (i == ROUNDS * others.nr_pages)
+		if (i == ROUNDS / 10 * others.nr_pages)
 			tt_fail("no handler comes by");
+		/* It went before the point was armed. */
+		if (is_out(arena + TARGET * TT_PAGE))
+			glance(arena + TARGET * TT_PAGE);
 		push(1);
 	}
+	want(NULL, 0);
 }
 
 static void check_twice(void)
 {
 	check_all();
-	push(others.nr_pages);
+	want(arena, PAGES);
+	push(others.nr_pages / 2);
+	want(NULL, 0);
 	check_all();
 }
 
@@ -212,11 +242,6 @@ static void *touch(void *argument)
 {
 	memcpy(seen, argument, TT_PAGE);
 	return NULL;
-}
-
-static void *glance(void *argument)
-{
-	return tt_argument(*(volatile unsigned char *)argument);
 }
 
 static void *walk(void *argument)
@@ -341,10 +366,16 @@ static void set_up(bool random)
 	is_random = random;
 	arena = tt_map(PAGES * TT_PAGE);
 	away = tt_map(PAGES * TT_PAGE);
-	tt_region_map(&others, tt_pages(75), 1);
+	tt_region_map(&others, tt_pages(110), 1);
 	tt_region_fill(&others);
 	/* A program of one thread has one handler, which is to stop. */
 	tt_thread(sleep_on, NULL);
+}
+
+static void write_all(void)
+{
+	for (size_t nr = 0; nr < PAGES; nr++)
+		write_one(nr);
 }
 
 static void begin(void)
@@ -352,17 +383,21 @@ static void begin(void)
 	map_over(arena, PAGES); /* as one mapping again */
 	map_over(away, PAGES);
 	memset(away_version, 0, sizeof(away_version));
-	for (size_t nr = 0; nr < PAGES; nr++)
-		write_one(nr);
+	write_all();
 }
 
 static void evict_and(enum tmem_chaos_place place, enum act act, bool kept)
 {
 	begin();
-	if (kept) {
+	/* A page that compresses poorly may stay the first time. */
+	if (is_random) {
 		push_all_out();
-		check_all();
+		settle();
 	}
+	if (kept)
+		check_all();
+	else if (is_random)
+		write_all();
 	arm(place, arena + TARGET * TT_PAGE, 1);
 	push_until(place);
 	if (act == READ || act == WRITE) /* it is in its frame */
@@ -389,7 +424,7 @@ static void load_and(enum tmem_chaos_place place, enum act act)
 
 	begin();
 	push_all_out();
-	push(others.nr_pages);
+	settle();
 	arm(place, target, 1);
 	thread = tt_thread(touch, target);
 	wait_to_arrive(place);
@@ -421,7 +456,7 @@ static bool ahead_and(enum tmem_chaos_place place, enum act act)
 
 	begin();
 	push_all_out();
-	push(others.nr_pages);
+	settle();
 	atomic_store(&walked, 0);
 	arm(place, arena + TARGET * TT_PAGE, 1);
 	thread = tt_thread(walk, NULL);
@@ -529,7 +564,7 @@ static void fork_later(void)
 	for (unsigned i = 0; i < 3; i++) {
 		begin();
 		push_all_out();
-		push(others.nr_pages);
+		settle();
 		atomic_store(turn, 0);
 		dropper = tt_thread(drop_for_parent, target);
 		pid = tt_fork();
@@ -558,7 +593,7 @@ static void fork_notes(void)
 	memset(pieces, 1, TT_PAGE * 2 * NOTES);
 	begin();
 	push_all_out();
-	push(others.nr_pages);
+	settle();
 	arm(TMEM_AT_LOAD_READ, arena + TARGET * TT_PAGE, 1);
 	thread = tt_thread(touch, arena + TARGET * TT_PAGE);
 	wait_to_arrive(TMEM_AT_LOAD_READ);
@@ -605,7 +640,7 @@ static void leave_out(void)
 	set_up(false);
 	begin();
 	push_all_out();
-	push(others.nr_pages);
+	settle();
 	arm(TMEM_AT_LEAVES_OUT, arena + FIRST * TT_PAGE, 1);
 	thread = tt_thread(leave_out_range, arena + FIRST * TT_PAGE);
 	wait_to_arrive(TMEM_AT_LEAVES_OUT);
@@ -623,6 +658,9 @@ static void leave_out(void)
 static void stop_writing(void)
 {
 	begin();
+	push_all_out();
+	settle();
+	write_all();
 	arm(TMEM_AT_EVICT_SENT, arena + TARGET * TT_PAGE, 1);
 	push_until(TMEM_AT_EVICT_SENT);
 }
