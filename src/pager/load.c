@@ -3,8 +3,8 @@
 #include "load.h"
 
 #include "base/assert.h"
-#include "budget.h"
 #include "base/chaos.h"
+#include "budget.h"
 #include "event.h"
 #include "install.h"
 #include "offsets.h"
