@@ -13,8 +13,9 @@
 #include "offsets.h"
 
 enum {
-	/* How many leaves one call may visit. */
-	MOST_VISITS = 16384,
+	/* How many leaves one call may look at, as a whole and of each. */
+	LOOK_MOST = 16384,
+	LOOK_EACH = 64,
 	/* How many moves may fail in one call. */
 	MOVE_FAILURES = 64,
 	/* Visits to a leaf until its odd pages are tried again. */
@@ -61,6 +62,14 @@ static void note_odd(struct tmem_leaf *leaf, uint32_t handle)
 		leaf->never[i / 64] |= bit;
 }
 
+static void forget_odd(struct tmem_leaf *leaf)
+{
+	if (leaf->visits % FORGET_VISITS)
+		return;
+	memset(leaf->odd, 0, sizeof(leaf->odd));
+	memset(leaf->never, 0, sizeof(leaf->never));
+}
+
 /*
  * The pass over a leaf is over: another for the pages that need executable
  * frames, or on to the next leaf.  Protections change unseen, so now and then
@@ -78,10 +87,7 @@ static bool another_pass(struct tmem_leaf *leaf)
 		return true;
 	}
 	leaf->way = LEAF_WAY_RW;
-	if (leaf->visits % FORGET_VISITS == 0) {
-		memset(leaf->odd, 0, sizeof(leaf->odd));
-		memset(leaf->never, 0, sizeof(leaf->never));
-	}
+	forget_odd(leaf);
 	return false;
 }
 
@@ -210,13 +216,27 @@ static uint32_t random_below(struct tmem_pager *pager, uint32_t n)
 	return (uint32_t)((pager->hand_seed >> 32) * n >> 32);
 }
 
+/* Is there a page that may go, now or later, into frames of some kind? */
 static bool has_some(const struct tmem_leaf *leaf)
 {
-	return leaf_suits(leaf, false) || leaf_suits(leaf, true);
+	return leaf->base != UINT64_MAX && leaf->nr_resident &&
+	       (leaf->resident[0] & ~leaf->pinned[0] & ~leaf->busy[0] &
+		~leaf->never[0]);
+}
+
+/* The same of one that is being chosen; it counts as a visit if there is none.
+ */
+static bool may_visit(struct tmem_leaf *leaf)
+{
+	if (has_some(leaf))
+		return true;
+	leaf->visits++;
+	forget_odd(leaf);
+	return false;
 }
 
 /* A leaf to visit next, or TABLE_NO_LEAF. */
-static uint32_t pick_leaf(struct tmem_pager *pager)
+static uint32_t pick_leaf(struct tmem_pager *pager, unsigned *looked)
 {
 	const struct tmem_table *table = &pager->table;
 	uint32_t nr = 0, i;
@@ -224,16 +244,17 @@ static uint32_t pick_leaf(struct tmem_pager *pager)
 	if (!table->nr_leaves)
 		return TABLE_NO_LEAF;
 	for (i = 0; i < PICKS; i++) {
-		const struct tmem_leaf *leaf;
+		struct tmem_leaf *leaf;
 
 		nr = random_below(pager, table->nr_leaves);
 		leaf = tmem_table_leaf(table, nr);
-		if (has_some(leaf) && !tmem_heat_is_fresh(pager, leaf))
+		if (may_visit(leaf) && !tmem_heat_is_fresh(pager, leaf))
 			return nr;
 	}
 	for (i = 0; i < table->nr_leaves; i++) {
 		nr = nr + 1 < table->nr_leaves ? nr + 1 : 0;
-		if (has_some(tmem_table_leaf(table, nr)))
+		++*looked;
+		if (may_visit(tmem_table_leaf(table, nr)))
 			return nr;
 	}
 	return TABLE_NO_LEAF;
@@ -250,7 +271,7 @@ static void visit(struct tmem_pager *pager, uint32_t nr)
 }
 
 /* Puts the hand where there may be something; false: nowhere. */
-static bool go_on(struct tmem_pager *pager)
+static bool go_on(struct tmem_pager *pager, unsigned *looked)
 {
 	const struct tmem_table *table = &pager->table;
 	uint32_t nr = pager->hand_leaf;
@@ -265,7 +286,7 @@ static bool go_on(struct tmem_pager *pager)
 			return true;
 		}
 	}
-	nr = pick_leaf(pager);
+	nr = pick_leaf(pager, looked);
 	if (nr == TABLE_NO_LEAF)
 		return false;
 	visit(pager, nr);
@@ -298,18 +319,24 @@ static void take_wanted_locked(struct tmem_pager *pager, struct tmem_batch *b)
 
 void tmem_hand_fill_locked(struct tmem_pager *pager, struct tmem_batch *b)
 {
-	unsigned looked = 0;
+	unsigned looked = 0, most = LOOK_EACH * pager->table.nr_leaves;
 
 	take_wanted_locked(pager, b);
+	if (most > LOOK_MOST)
+		most = LOOK_MOST;
 	while (!b->stop && (!b->group || b->group->nr_used < b->want) &&
-	       looked++ < MOST_VISITS && go_on(pager)) {
+	       looked++ < most && go_on(pager, &looked)) {
 		const struct tmem_leaf *leaf =
 			tmem_table_leaf(&pager->table, pager->hand_leaf);
 
 		if (!b->group)
 			b->group = tmem_frames_take_locked(
 				pager, leaf->way == LEAF_WAY_RWX);
-		if (!b->group || !leaf_suits(leaf, b->group->executable))
+		if (!b->group) { /* of this kind; the hand goes on elsewhere */
+			pager->hand_left = 0;
+			return;
+		}
+		if (!leaf_suits(leaf, b->group->executable))
 			return;
 		take_left(pager, b);
 	}

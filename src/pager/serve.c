@@ -330,7 +330,7 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 			a = answer_locked(pager, me, vpn);
 			if (!noted) {
 				tmem_ahead_note_locked(pager, me, addr);
-				tmem_solo_follow_locked(me);
+				tmem_solo_follow_locked(pager, me);
 			}
 			noted = true;
 		}

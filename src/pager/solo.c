@@ -48,9 +48,8 @@ void tmem_solo_threads(struct tmem_pager *pager, unsigned nr)
 		tmem_serve_kick(pager);
 }
 
-void tmem_solo_follow_locked(struct tmem_handler *me)
+void tmem_solo_follow_locked(struct tmem_pager *pager, struct tmem_handler *me)
 {
-	struct tmem_pager *pager = me->pager;
 	uint32_t mine = me->nr + 1, other;
 	uint64_t one = 1;
 

@@ -28,8 +28,8 @@ void tmem_solo_init(struct tmem_pager *pager);
 void tmem_solo_threads(struct tmem_pager *pager, unsigned nr);
 
 /* A fault is being served: by the right handler? */
-void tmem_solo_follow_locked(struct tmem_handler *me)
-	TMEM_REQUIRES(&me->pager->lock);
+void tmem_solo_follow_locked(struct tmem_pager *pager, struct tmem_handler *me)
+	TMEM_REQUIRES(&pager->lock);
 
 /* Is it this handler's turn to wait for faults? */
 static inline bool tmem_solo_may_serve(const struct tmem_handler *me)
