@@ -20,7 +20,7 @@ _tmem_run() {
 			;;
 		-m | --memory | --swap-dir | --swap-max | --on-full | \
 			--max-stall | --read-ahead | --heat | --keep-poor | --meter | --report | --report-file | \
-			--stats | --interval)
+			--profile | --stats | --interval)
 			((i++))
 			;;
 		-*) ;;
@@ -41,7 +41,7 @@ _tmem_run() {
 	--swap-dir)
 		_tmem_reply -d
 		;;
-	--report-file | --stats)
+	--report-file | --profile | --stats)
 		_tmem_reply -f
 		;;
 	--on-full)
@@ -70,7 +70,7 @@ _tmem_run() {
 			_tmem_reply -W '-m --memory
 				--swap-dir --swap-max --on-full --max-stall
 				--read-ahead --heat --keep-poor --meter
-				--report --report-file --stats
+				--report --report-file --profile --stats
 				--interval --exec --help --'
 		else
 			_tmem_reply -c

@@ -23,6 +23,7 @@
 #include "cli/probe.h"
 #include "cli/proc.h"
 #include "cli/program.h"
+#include "wire/stalls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -113,12 +114,14 @@ void tmem_keeper_signal_main(struct tmem_keeper *k, int sig)
 
 static int open_budget(struct tmem_keeper *k)
 {
+	size_t bytes = sizeof(*k->tree);
 	int fd = memfd_create("tmem-budget", MFD_CLOEXEC);
 
-	if (fd < 0 || ftruncate(fd, sizeof(*k->tree)) < 0)
+	if (k->options->profile)
+		bytes = TMEM_STALL_LOG_OFFSET + sizeof(struct tmem_stall_log);
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0)
 		return -errno;
-	k->tree = mmap(NULL, sizeof(*k->tree), PROT_READ | PROT_WRITE,
-		       MAP_SHARED, fd, 0);
+	k->tree = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (k->tree == MAP_FAILED)
 		return -errno;
 	k->budget_fd = fd;
@@ -129,6 +132,8 @@ static int open_budget(struct tmem_keeper *k)
 	k->memory = k->options->memory;
 	k->asked_bytes = k->options->limit_bytes;
 	k->tree->without = k->options->without;
+	if (k->options->profile)
+		k->tree->stall_log = TMEM_STALL_LOG_ENTRIES;
 	atomic_store(&k->tree->limit_bytes, k->options->limit_bytes);
 	atomic_store(&k->tree->avail_bytes, (int64_t)k->options->limit_bytes);
 	tmem_slots_init(k);
@@ -365,7 +370,7 @@ static void reap_children(struct tmem_keeper *k)
 	k->no_children = pid < 0 && errno == ECHILD;
 }
 
-/* The keeper's own memory is part of the budget, and the front's. */
+/* The keeper's own memory is part of the budget, and its helpers'. */
 static void weigh(struct tmem_keeper *k)
 {
 	uint64_t bytes = tmem_proc_memory_bytes(getpid());
@@ -373,6 +378,7 @@ static void weigh(struct tmem_keeper *k)
 
 	if (k->front_fd >= 0)
 		bytes += tmem_proc_memory_bytes(k->front_pid);
+	bytes += tmem_profile_memory_bytes(&k->profile);
 	if (bytes > k->asked_bytes / 2)
 		bytes = k->asked_bytes / 2;
 	atomic_store(&k->tree->keeper_bytes, bytes);
@@ -408,10 +414,13 @@ static void let_go_of_stderr(void)
 
 static void let_front_go(struct tmem_keeper *k, unsigned nr_living)
 {
-	pid_t pid = nr_living ? fork() : -1;
+	pid_t pid;
 
 	k->told = true;
 	k->others_lived = nr_living != 0;
+	if (!k->others_lived)
+		tmem_profile_write(k);
+	pid = nr_living ? fork() : -1;
 	tmem_stats_last(k, k->others_lived);
 	if (pid <= 0)
 		say_the_end(k, nr_living);
@@ -440,6 +449,8 @@ static void check_end(struct tmem_keeper *k, uint64_t now)
 	if (used || !(k->no_children || k->main_pid_fd >= 0))
 		return;
 	/* Whole now, where somebody has lived on. */
+	if (k->others_lived)
+		tmem_profile_write(k);
 	if (k->report_fd >= 0 && k->others_lived)
 		tmem_report_write(k, 0);
 	if (k->others_lived)
@@ -584,6 +595,7 @@ void tmem_keeper_main(struct tmem_keeper *k, int front_fd, pid_t main_pid,
 	int error = 0;
 
 	k->front_fd = front_fd;
+	tmem_profile_start(k);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	weigh(k);
 	k->start_ns = k->stall_step_ns = tmem_keeper_now_ns();

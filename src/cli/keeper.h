@@ -14,6 +14,7 @@
  *   outside.c  processes of the tree that are not paged
  *   report.c   the report
  *   stats.c    --stats
+ *   profile.c  --profile, by a process of its own
  *
  * K1  A slot with `conn` has state CLAIMED, LIVE or DEAD; its connection
  *     points back at it.
@@ -29,6 +30,7 @@
 #define TMEM_CLI_KEEPER_H
 
 #include "cli/options.h"
+#include "cli/profile.h"
 #include "cli/swap.h"
 #include "wire/message.h"
 
@@ -134,6 +136,8 @@ struct tmem_keeper {
 	int stats_fd;  /* -1: none */
 	int spare_fd;  /* given up for a moment when descriptors run out */
 	uid_t uid;
+
+	struct tmem_profile profile;
 
 	bool sigchld_ignored; /* by our caller, so by the program too */
 	pid_t front_pid;

@@ -119,6 +119,9 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 	case OPTION_REPORT_FILE:
 		o->report_file = arg;
 		break;
+	case OPTION_PROFILE:
+		o->profile = arg;
+		break;
 	case OPTION_STATS:
 		o->stats = arg;
 		break;

@@ -29,6 +29,7 @@ struct tmem_run_options {
 	uint32_t without; /* bits of 1 << enum tmem_switch */
 	enum tmem_report_form report;
 	const char *report_file; /* NULL: standard error */
+	const char *profile;	 /* NULL: none */
 	const char *stats;	 /* FILE or FD; NULL: none */
 	uint64_t stats_ns;	 /* from one line to the next */
 	bool exec;

@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/json.h"
 #include "cli/keeper.h"
+#include "cli/output.h"
 #include "cli/size.h"
 #include "cli/stall.h"
 
@@ -218,6 +219,18 @@ static void text_lost(const struct report *r, FILE *out)
 		line(out, "", "and %" PRIu64 " more", all - r->k->nr_lost);
 }
 
+static void text_profile(const struct report *r, FILE *out)
+{
+	const struct tmem_profile *p = &r->k->profile;
+
+	if (p->known)
+		line(out, "profile",
+		     "%" PRIu64 " stacks from %" PRIu64 " samples, %" PRIu64
+		     " lost: %s",
+		     p->result.stacks, p->result.samples, p->result.lost,
+		     r->k->options->profile);
+}
+
 static char *make_text(const struct report *r)
 {
 	char *text = NULL;
@@ -231,6 +244,7 @@ static char *make_text(const struct report *r)
 	text_faults(r, out);
 	text_stalls(r, out);
 	text_lost(r, out);
+	text_profile(r, out);
 	text_outside(r, out);
 	fclose(out);
 	return text;
@@ -273,6 +287,21 @@ static json_t *json_stalls(const struct report *r)
 		json_array_append_new(list, row);
 	}
 	json_object_set_new(o, "histogram", list);
+	return o;
+}
+
+/* null: there is none. */
+static json_t *json_profile(const struct tmem_profile *p)
+{
+	json_t *o;
+
+	if (!p->known)
+		return json_null();
+	o = json_object();
+	tmem_json_set(o, "stall_us", p->result.stall_us);
+	tmem_json_set(o, "stacks", p->result.stacks);
+	tmem_json_set(o, "samples", p->result.samples);
+	tmem_json_set(o, "lost", p->result.lost);
 	return o;
 }
 
@@ -363,6 +392,7 @@ static char *make_json(const struct report *r)
 			    tmem_json_counters(&r->totals.counters));
 	json_object_set_new(o, "stall", json_stalls(r));
 	json_object_set_new(o, "lost", json_all_lost(r->k));
+	json_object_set_new(o, "profile", json_profile(&r->k->profile));
 	tmem_json_set(o, "shared_bytes", t->peak_shared_bytes);
 	tmem_json_set(o, "unpageable_bytes", t->peak_unpageable_bytes);
 	tmem_json_set(o, "programs_paged", t->nr_paged);
@@ -375,40 +405,6 @@ static char *make_json(const struct report *r)
 		text = NULL;
 	free(dump);
 	return text;
-}
-
-/* 0, or errno. */
-static int write_all(int fd, const char *text)
-{
-	size_t left = strlen(text);
-	ssize_t n;
-
-	while (left) {
-		n = write(fd, text, left);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? errno : EIO;
-		text += n;
-		left -= (size_t)n;
-	}
-	return 0;
-}
-
-/*
- * Over an earlier one, but never through an empty file: somebody may read it
- * now.  A pipe or a terminal just gets it.
- */
-static int write_over(int fd, const char *text)
-{
-	bool is_file = lseek(fd, 0, SEEK_SET) == 0;
-	int error = write_all(fd, text), r;
-
-	if (is_file) {
-		r = ftruncate(fd, (off_t)strlen(text));
-		(void)r; /* a device has no end */
-	}
-	return error;
 }
 
 void tmem_report_write(struct tmem_keeper *k, unsigned nr_living)
@@ -426,9 +422,10 @@ void tmem_report_write(struct tmem_keeper *k, unsigned nr_living)
 	if (!text)
 		return;
 	if (k->report_fd < 0) {
-		write_all(STDERR_FILENO, text); /* nobody else to tell */
+		tmem_output_write(STDERR_FILENO,
+				  text); /* nobody else to tell */
 	} else {
-		error = write_over(k->report_fd, text);
+		error = tmem_output_write_over(k->report_fd, text);
 		if (error)
 			tmem_keeper_say(k,
 					"--report-file %s: %s; the report is "

@@ -102,6 +102,8 @@ static int prepare(struct tmem_run_options *o, struct tmem_keeper *k,
 	if (!r)
 		r = tmem_stats_open(o, &k->stats_fd);
 	if (!r)
+		r = tmem_profile_open(o, &k->profile);
+	if (!r)
 		r = tmem_keeper_open(k);
 	return r;
 }

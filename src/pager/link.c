@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/sys.h"
@@ -118,16 +119,23 @@ static struct tmem_tree_message message_of(const struct tmem_pager *pager,
 /* Over memory of our own, so that no hole of the program's is taken. */
 static int map_tree(struct tmem_pager *pager, int budget)
 {
+	struct stat st = { 0 };
 	void *place;
 	long r;
 
 	if (pager->tree) /* a fork's child inherits it */
 		return 0;
-	place = tmem_pager_map(pager, sizeof(struct tmem_tree));
+	r = tmem_sys(SYS_fstat, budget, &st);
+	if (r < 0)
+		return (int)r;
+	if (st.st_size < (off_t)sizeof(struct tmem_tree))
+		return -EPROTO;
+	/* All of it: the log of stalls, too. */
+	place = tmem_pager_map(pager, (size_t)st.st_size);
 	if (!place)
 		return -ENOMEM;
-	r = tmem_sys(SYS_mmap, place, sizeof(struct tmem_tree),
-		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, budget, 0);
+	r = tmem_sys(SYS_mmap, place, st.st_size, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_FIXED, budget, 0);
 	if (r < 0 && r > -4096)
 		return (int)r;
 	pager->tree = place;

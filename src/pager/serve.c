@@ -21,6 +21,7 @@
 #include "lost.h"
 #include "offsets.h"
 #include "solo.h"
+#include "wire/stalls.h"
 
 enum {
 	ZERO_WINDOW_MAX = 64
@@ -302,7 +303,22 @@ static void load(struct tmem_handler *me)
 	}
 }
 
-static void note_stall(struct tmem_handler *me, uint64_t start)
+/* For --profile. */
+static void log_stall(struct tmem_pager *pager, uint64_t vpn, uint64_t start,
+		      uint64_t ns)
+{
+	const struct tmem_stall s = {
+		.vpn = vpn,
+		.start_ns = pager->clock_ns0 +
+			    tmem_clock_ns(pager, start - pager->clock_ticks0),
+		.ns = ns,
+		.slot = pager->slot_nr,
+	};
+
+	tmem_stall_log_add(tmem_stall_log(pager->tree), &s);
+}
+
+static void note_stall(struct tmem_handler *me, uint64_t vpn, uint64_t start)
 {
 	uint64_t ns = tmem_clock_ns(me->pager, tmem_clock_ticks() - start);
 	struct tmem_tree_counters *c = &me->pager->slot->counters;
@@ -313,6 +329,8 @@ static void note_stall(struct tmem_handler *me, uint64_t start)
 	if (ns > atomic_load_explicit(&c->stall_max_ns, memory_order_relaxed))
 		atomic_store_explicit(&c->stall_max_ns, ns,
 				      memory_order_relaxed);
+	if (me->pager->tree->stall_log)
+		log_stall(me->pager, vpn, start, ns);
 }
 
 static void serve_fault(struct tmem_handler *me, uint64_t addr)
@@ -343,7 +361,7 @@ static void serve_fault(struct tmem_handler *me, uint64_t addr)
 	}
 	if (a == ANSWER_LOAD)
 		load(me);
-	note_stall(me, start);
+	note_stall(me, vpn, start);
 	me->owed_pages++;
 }
 

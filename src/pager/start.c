@@ -360,8 +360,6 @@ static void run_pager(void *arg)
 		r = start_threads(pager);
 	if (r < 0)
 		fail(pager, r);
-	atomic_store(&pager->slot->pid, pager->program_pid);
-	atomic_store(&pager->slot->pager_pid, pager->pager_pid);
 	memcpy(pager->slot->comm, pager->comm, sizeof(pager->comm));
 	tmem_budget_tick(pager);
 	atomic_store(&pager->slot->state, TMEM_SLOT_LIVE);

@@ -157,6 +157,7 @@ struct tmem_tree {
 	_Atomic uint64_t peak_bytes; /* of the sum of usage_bytes */
 	uint32_t on_full;	     /* enum tmem_on_full */
 	uint32_t without;	     /* bits of 1 << enum tmem_switch */
+	uint32_t stall_log;	     /* entries of stalls.h's log; 0: none */
 	_Atomic uint32_t growing;    /* swap is full and --on-full grow */
 	struct tmem_tree_slot slots[TMEM_TREE_SLOTS];
 };
