@@ -76,7 +76,7 @@ static size_t scattered(size_t n)
 	return n * STEP % nr_pages;
 }
 
-#define APART __attribute__((noinline, noclone))
+#define APART __attribute__((noinline))
 
 APART void one_part(size_t n);
 APART void one_part(size_t n)

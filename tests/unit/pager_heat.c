@@ -60,7 +60,7 @@ static unsigned rounds_of(unsigned i)
 }
 
 /* A visit: who may go is who was not to be passed by; the others count down. */
-static void visit(unsigned first)
+static void visit(unsigned first) TMEM_REQUIRES(&pager.lock)
 {
 	unsigned before[LEAF_PAGES], k;
 	uint64_t may;
@@ -81,7 +81,7 @@ static void visit(unsigned first)
 	}
 }
 
-static void touch(unsigned i)
+static void touch(unsigned i) TMEM_REQUIRES(&pager.lock)
 {
 	unsigned most = (1u << HEAT_MAX) - 1;
 
@@ -104,7 +104,7 @@ static void touch(unsigned i)
 }
 
 /* How many of the touches were misses, in the second half. */
-static unsigned long run(unsigned long steps)
+static unsigned long run(unsigned long steps) TMEM_REQUIRES(&pager.lock)
 {
 	unsigned long k, misses = 0;
 
