@@ -74,6 +74,7 @@ bool tmem_chaos_wants(uint64_t *vpn);
 
 #else
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): as in a test's build. */
 static inline bool tmem_chaos_wants(uint64_t *vpn)
 {
 	(void)vpn;
