@@ -21,9 +21,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_OFF	     0
+#endif
 
 #define PAGE ((size_t)4096)
 
@@ -116,8 +122,10 @@ static void probe_userfaultfd(struct tmem_probe *p)
 		bad(p,
 		    "this user may not use userfaultfd: /dev/userfaultfd is "
 		    "closed to it",
-		    "run as root; in a container pass "
-		    "--device /dev/userfaultfd and --cap-add SYS_PTRACE");
+		    "join the device's group (tmem, by our udev rule) and log "
+		    "in anew; in a container pass --device /dev/userfaultfd; "
+		    "else run as root, or sysctl "
+		    "vm.unprivileged_userfaultfd=1");
 	}
 }
 
@@ -133,18 +141,28 @@ static void probe_events(struct tmem_probe *p, uint64_t features)
 		bad_kernel(p, "userfaultfd events", "4.11");
 }
 
-static void probe_fork(struct tmem_probe *p, uint64_t features)
+/* Can system calls be trapped?  Asks for what is so already: that none is. */
+static bool has_dispatch(void)
+{
+	return prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0,
+		     0) == 0;
+}
+
+static void probe_fork(struct tmem_probe *p)
 {
 	int fd = open_with_features(UFFD_FEATURE_EVENT_FORK, NULL);
 
 	if (fd >= 0) {
 		close(fd);
 		good(p, "forks are reported (CAP_SYS_PTRACE)");
-	} else if (features & UFFD_FEATURE_EVENT_FORK) {
-		bad(p, "this user lacks CAP_SYS_PTRACE, so forks are invisible",
-		    "run as root; in a container pass --cap-add SYS_PTRACE");
+	} else if (has_dispatch()) {
+		good(p, "forks are trapped (without CAP_SYS_PTRACE)");
 	} else {
-		bad_kernel(p, "UFFD_FEATURE_EVENT_FORK", "4.11");
+		bad(p,
+		    "forks are neither reported (no CAP_SYS_PTRACE) nor can "
+		    "they be trapped",
+		    "none needed: a fork brings all memory back first, and "
+		    "its children are not paged; as root they are");
 	}
 }
 
@@ -283,7 +301,7 @@ void tmem_probe_all(struct tmem_probe *ret_probes)
 	} list[TMEM_PROBE_COUNT] = {
 		[TMEM_PROBE_USERFAULTFD] = { "userfaultfd", true },
 		[TMEM_PROBE_EVENTS] = { "events", true },
-		[TMEM_PROBE_FORK] = { "fork", true },
+		[TMEM_PROBE_FORK] = { "fork", false },
 		[TMEM_PROBE_MOVE] = { "move", true },
 		[TMEM_PROBE_POISON] = { "poison", true },
 		[TMEM_PROBE_PIDFD] = { "pidfd", true },
@@ -306,7 +324,7 @@ void tmem_probe_all(struct tmem_probe *ret_probes)
 	if (fd >= 0) {
 		close(fd);
 		probe_events(&p[TMEM_PROBE_EVENTS], features);
-		probe_fork(&p[TMEM_PROBE_FORK], features);
+		probe_fork(&p[TMEM_PROBE_FORK]);
 		probe_move(&p[TMEM_PROBE_MOVE], features);
 		probe_poison(&p[TMEM_PROBE_POISON], features);
 	} else {

@@ -102,8 +102,8 @@ static void move_page(void *arg, uint32_t handle, uint32_t entry)
 	tmem_table_set(table, handle, PAGE_NONE, 0);
 }
 
-static void apply_locked(struct tmem_pager *pager, const struct tmem_note *n)
-	TMEM_REQUIRES(&pager->lock)
+void tmem_event_apply_locked(struct tmem_pager *pager,
+			     const struct tmem_note *n)
 {
 	struct move_arg m = { pager, n->from, n->to };
 	struct move_arg aside = { pager, n->to, n->to + LATE_ASIDE };
@@ -188,7 +188,7 @@ void tmem_event_catch_up_locked(struct tmem_pager *pager)
 	uint64_t i, nr = atomic_load(&d->nr);
 
 	for (i = 0; i < nr; i++)
-		apply_locked(pager, &d->note[i]);
+		tmem_event_apply_locked(pager, &d->note[i]);
 	atomic_store(&d->nr, 0);
 }
 
@@ -218,7 +218,7 @@ static void note_locked(struct tmem_pager *pager, const struct tmem_note *n)
 	uint64_t nr = atomic_load(&d->nr);
 
 	if (!atomic_load(&pager->fork_mode) || pager->gate.settling) {
-		apply_locked(pager, n);
+		tmem_event_apply_locked(pager, n);
 		return;
 	}
 	TMEM_ASSERT(nr < EVENT_NOTES);
@@ -296,6 +296,9 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 		break;
 	case UFFD_EVENT_REMAP:
 		PAGER_COUNT(pager, events_remap, 1);
+		tmem_region_no_home_locked(pager, msg->arg.remap.from,
+					   msg->arg.remap.from +
+						   msg->arg.remap.len);
 		moved_locked(pager, tmem_vpn(msg->arg.remap.from),
 			     tmem_vpn(msg->arg.remap.to),
 			     tmem_vpn(msg->arg.remap.len + TMEM_PAGE_SIZE - 1));
@@ -307,6 +310,8 @@ static void event_locked(struct tmem_pager *pager, const struct uffd_msg *msg)
 	case UFFD_EVENT_UNMAP:
 		PAGER_COUNT(pager, events_unmap, 1);
 		unmapped_locked(pager, n.from, n.to);
+		tmem_region_no_home_locked(pager, msg->arg.remove.start,
+					   msg->arg.remove.end);
 		if (!atomic_load(&pager->fork_mode))
 			tmem_region_refill_locked(pager, msg->arg.remove.start,
 						  msg->arg.remove.end);

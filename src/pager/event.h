@@ -81,6 +81,11 @@ void tmem_event_forget_noted_locked(struct tmem_pager *pager,
 				    const struct tmem_deferred *notes)
 	TMEM_REQUIRES(&pager->lock);
 
+/* Applies one. */
+void tmem_event_apply_locked(struct tmem_pager *pager,
+			     const struct tmem_note *n)
+	TMEM_REQUIRES(&pager->lock);
+
 /* Applies the notes; fork mode is over. */
 void tmem_event_catch_up_locked(struct tmem_pager *pager)
 	TMEM_REQUIRES(&pager->lock);

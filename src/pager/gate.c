@@ -10,6 +10,7 @@
 #include "base/chaos.h"
 #include "base/sys.h"
 #include "base/uffd.h"
+#include "born.h"
 #include "event.h"
 #include "evict.h"
 #include "install.h"
@@ -20,6 +21,7 @@
 #include "procfs.h"
 #include "region.h"
 #include "serve.h"
+#include "start.h"
 
 enum {
 	CHILD_POLL_MS = 100,
@@ -66,10 +68,12 @@ void tmem_gate_end(struct tmem_pager *pager)
 void tmem_gate_reset(struct tmem_pager *pager)
 {
 	int32_t slot = pager->gate.child_slot;
+	bool whole = pager->gate.whole;
 
 	memset(&pager->gate, 0, sizeof(pager->gate));
 	pager->gate.child_uffd = -1;
 	pager->gate.child_slot = slot;
+	pager->gate.whole = whole;
 }
 
 static void answer(struct tmem_pager *pager)
@@ -117,7 +121,8 @@ static bool program_is_filtered(const struct tmem_pager *pager)
 	return theirs > ours;
 }
 
-static void fork_begin(struct tmem_pager *pager)
+/* A place for the child's pager, if it can have one. */
+static void claim_slot(struct tmem_pager *pager)
 {
 	struct tmem_gate *g = &pager->gate;
 
@@ -127,6 +132,12 @@ static void fork_begin(struct tmem_pager *pager)
 		g->child_slot = tmem_link_claim(pager);
 		g->child_reason = TMEM_NOT_PAGED_SLOTS;
 	}
+}
+
+static void enter_fork_mode(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+
 	tmem_lock_acquire(&pager->lock);
 	atomic_store(&pager->fork_mode, 1);
 	g->settling = true;
@@ -136,7 +147,14 @@ static void fork_begin(struct tmem_pager *pager)
 	g->settling = false;
 	tmem_lock_release(&pager->lock);
 	TMEM_CHAOS_AT(FORK_SETTLED, 0);
-	atomic_store(&g->fork_pid, 0);
+	atomic_store(&pager->gate.fork_pid, 0);
+}
+
+/* The last step: from here on nothing of ours changes. */
+static void rest(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+
 	if (pager->swapfile && g->child_slot != TMEM_TREE_NO_SLOT &&
 	    tmem_swapfile_before_fork(pager->swapfile,
 				      (unsigned)g->child_slot) != 0) {
@@ -147,10 +165,17 @@ static void fork_begin(struct tmem_pager *pager)
 	tmem_frontswap_before_fork(pager->frontswap);
 	tmem_store_before_fork(pager->store);
 	g->announced = true;
-	atomic_store(&g->expected, true);
 }
 
-static void leave_fork_mode(struct tmem_pager *pager, bool forked)
+static void fork_begin(struct tmem_pager *pager)
+{
+	claim_slot(pager);
+	enter_fork_mode(pager);
+	rest(pager);
+	atomic_store(&pager->gate.expected, true);
+}
+
+static void wake(struct tmem_pager *pager, bool forked)
 {
 	if (pager->gate.announced) {
 		tmem_store_after_fork(pager->store, forked);
@@ -160,6 +185,11 @@ static void leave_fork_mode(struct tmem_pager *pager, bool forked)
 		atomic_store(&pager->related, 1);
 		atomic_store(&pager->pss_stale, 1);
 	}
+}
+
+static void leave_fork_mode(struct tmem_pager *pager, bool forked)
+{
+	wake(pager, forked);
 	tmem_lock_acquire(&pager->lock);
 	tmem_event_catch_up_locked(pager);
 	atomic_store(&pager->fork_mode, 0);
@@ -167,6 +197,81 @@ static void leave_fork_mode(struct tmem_pager *pager, bool forked)
 	tmem_sys_futex_wake(&pager->fork_mode, INT32_MAX);
 	pager->gate.announced = false;
 	atomic_store(&pager->gate.expected, false);
+}
+
+/* trap.h: the fork is made by libc, with nothing out.  No event tells of it. */
+static void fork_whole(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	g->whole = true;
+	g->child_slot = TMEM_TREE_NO_SLOT;
+	g->child_reason = TMEM_NOT_PAGED_SECCOMP;
+	enter_fork_mode(pager);
+	tmem_born_fetch_all(pager);
+	tmem_lock_acquire(&pager->lock);
+	tmem_region_let_go_locked(pager);
+	tmem_lock_release(&pager->lock);
+	rest(pager);
+}
+
+static void birth_begin(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+
+	claim_slot(pager);
+	if (g->whole || g->child_slot == TMEM_TREE_NO_SLOT) {
+		tmem_link_unclaim(pager, g->child_slot);
+		if (g->child_slot != TMEM_TREE_NO_SLOT)
+			g->child_reason = TMEM_NOT_PAGED_FAILED;
+		g->child_slot = TMEM_TREE_NO_SLOT;
+		g->whole = true;
+	}
+	enter_fork_mode(pager);
+	if (g->whole)
+		tmem_born_fetch_all(pager);
+}
+
+/* Waits for the clone with the lock held: N1 of birth.h. */
+static void wait_for_clone(struct tmem_pager *pager)
+{
+	const struct timespec look = { 0, CHILD_POLL_MS * 1000000l };
+	struct tmem_gate *g = &pager->gate;
+
+	while (atomic_load(&g->command) != GATE_BIRTH_DONE) {
+		uint32_t seen = atomic_load(&g->signal);
+
+		if (atomic_load(&g->command) == GATE_BIRTH_DONE)
+			break;
+		if (tmem_sys_futex_wait(&g->signal, seen, &look) ==
+			    -ETIMEDOUT &&
+		    !tmem_start_program_lives(pager))
+			break;
+	}
+}
+
+static void birth(struct tmem_pager *pager)
+{
+	struct tmem_gate *g = &pager->gate;
+	bool forked;
+
+	tmem_born_freeze_locked(pager);
+	tmem_region_let_go_locked(pager);
+	rest(pager);
+	answer(pager);
+	wait_for_clone(pager);
+	forked = atomic_load(&g->fork_pid) > 0;
+	wake(pager, forked);
+	if (forked)
+		tmem_born_tell_locked(pager);
+	else
+		tmem_link_unclaim(pager, g->child_slot);
+	tmem_region_keep_locked(pager);
+	tmem_event_catch_up_locked(pager);
+	atomic_store(&pager->fork_mode, 0);
+	tmem_lock_release(&pager->lock);
+	tmem_sys_futex_wake(&pager->fork_mode, INT32_MAX);
+	g->announced = false;
 }
 
 static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
@@ -516,6 +621,9 @@ static bool leave_out_locked(struct tmem_pager *pager, uint64_t start,
 	if (is_out)
 		return false;
 	tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_UNREGISTER, &range);
+	if (pager->trapped)
+		tmem_sys_madvise(tmem_sys_pointer(start), end - start,
+				 MADV_DOFORK);
 	tmem_table_unpin(&pager->table, tmem_vpn(start), tmem_vpn(end));
 	tmem_event_forget_locked(pager, tmem_vpn(start), tmem_vpn(end));
 	tmem_region_leave_out_locked(pager, start, end);
@@ -543,6 +651,21 @@ static void leave_out(struct tmem_pager *pager, uint64_t start, uint64_t end)
 		else
 			tmem_sys_pause();
 	}
+}
+
+static void home(struct tmem_pager *pager, bool keep, uint64_t start,
+		 uint64_t end)
+{
+	tmem_lock_acquire(&pager->lock);
+	if (keep)
+		tmem_region_home_locked(pager, start, end);
+	else
+		tmem_region_no_home_locked(pager, start, end);
+	/* Watched from now on: its end is told, and no child gets it past us.
+	 */
+	if (atomic_load(&pager->armed))
+		tmem_region_refill_locked(pager, start, end);
+	tmem_lock_release(&pager->lock);
 }
 
 static void unlock_mapping(void *arg, void *start, size_t bytes)
@@ -573,7 +696,12 @@ static void obey(struct tmem_pager *pager, uint32_t command)
 		fork_begin(pager);
 		break;
 	case GATE_FORK_END:
-		if (atomic_load(&g->fork_pid) < 0) {
+		if (pager->trapped) {
+			tmem_lock_acquire(&pager->lock);
+			tmem_region_keep_locked(pager);
+			tmem_lock_release(&pager->lock);
+			leave_fork_mode(pager, true);
+		} else if (atomic_load(&g->fork_pid) < 0) {
 			tmem_link_unclaim(pager, g->child_slot);
 			leave_fork_mode(pager, false);
 		} else if (atomic_load(&g->expected)) {
@@ -590,6 +718,22 @@ static void obey(struct tmem_pager *pager, uint32_t command)
 	case GATE_UNLOCK:
 		unlock_own(pager);
 		break;
+	case GATE_HOME:
+	case GATE_NO_HOME:
+		home(pager, command == GATE_HOME, g->range_start, g->range_end);
+		break;
+	case GATE_BIRTH_ASK:
+		g->untrapped = program_is_filtered(pager);
+		break;
+	case GATE_FORK_WHOLE:
+		fork_whole(pager);
+		break;
+	case GATE_BIRTH_BEGIN:
+		birth_begin(pager);
+		break;
+	case GATE_BIRTH_FREEZE:
+		birth(pager); /* and what GATE_BIRTH_DONE asks for */
+		break;
 	default:
 		break;
 	}
@@ -603,7 +747,8 @@ static void obey(struct tmem_pager *pager, uint32_t command)
 static bool must_wait_for_event(const struct tmem_pager *pager,
 				uint32_t command)
 {
-	return command == GATE_FORK_END && atomic_load(&pager->armed) &&
+	return command == GATE_FORK_END && !pager->trapped &&
+	       atomic_load(&pager->armed) &&
 	       atomic_load(&pager->gate.fork_pid) > 0 &&
 	       atomic_load(&pager->gate.expected);
 }

@@ -25,6 +25,7 @@
  * whole".  The gate then puts all that is out into the child's memory, and
  * the child runs on unpaged.  A fork that came past the wrapper is made whole
  * the same way, at once.
+ * Where the kernel does not tell of forks, birth.h says how it is done instead.
  */
 #ifndef TMEM_PAGER_GATE_H
 #define TMEM_PAGER_GATE_H
@@ -37,7 +38,14 @@ enum tmem_gate_command {
 	GATE_FORK_END,	/* fork_pid is known: the child's, or -errno */
 	GATE_PIN,	/* range_start, range_end */
 	GATE_LEAVE_OUT, /* likewise */
-	GATE_UNLOCK	/* mlockall has locked our memory too */
+	GATE_UNLOCK,	/* mlockall has locked our memory too */
+	GATE_HOME,	/* not for children, or after all: region.h */
+	GATE_NO_HOME,
+	GATE_BIRTH_ASK,	  /* trap.h: is a window possible? */
+	GATE_FORK_WHOLE,  /* it is not: fork mode, with nothing out */
+	GATE_BIRTH_BEGIN, /* birth.h */
+	GATE_BIRTH_FREEZE,
+	GATE_BIRTH_DONE /* fork_pid is known */
 };
 
 /*

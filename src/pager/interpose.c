@@ -2,6 +2,8 @@
 /*
  * The libc functions that we stand in for, and nothing else:
  *   fork, _Fork           the child's copy of our memory must be whole;
+ *   clone, syscall        so must be that of a fork by these, where forks are
+ *                         trapped (trap.h); all else goes by unseen;
  *   exec*, posix_spawn*   programs that can't be paged are reported;
  *   madvise               wipe-on-fork ranges stay out; guard pages drop
  *                         what was evicted there (no event tells of it);
@@ -20,6 +22,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -32,6 +35,7 @@
 #include "gate.h"
 #include "link.h"
 #include "start.h"
+#include "trap.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -67,6 +71,12 @@ static struct {
 	void *(*mmap)(void *, size_t, int, int, int, off_t);
 } real;
 
+/* Where tmem_interpose_syscall and _clone jump to. */
+long (*tmem_real_syscall)(long, long, long, long, long, long, long)
+	__attribute__((visibility("hidden")));
+int (*tmem_real_clone)(int (*)(void *), void *, int, void *, void *, void *,
+		       void *) __attribute__((visibility("hidden")));
+
 /* dlsym gives a data pointer; the way POSIX says to make it a function. */
 static void find(void *ret_function, const char *name)
 {
@@ -85,6 +95,8 @@ __attribute__((constructor(101))) static void find_real(void)
 	find(&real.mutex_init, "pthread_mutex_init");
 	find(&real.getrobust, "pthread_mutexattr_getrobust");
 	find(&real.mmap, "mmap");
+	find(&tmem_real_clone, "clone");
+	find(&tmem_real_syscall, "syscall");
 }
 
 /* Raw result to libc's: -1 and errno. */
@@ -104,6 +116,8 @@ static pid_t fork_by(pid_t (*function)(void))
 
 	if (!function)
 		return libc_result(-ENOSYS);
+	if (tmem_trap_wanted(pager))
+		return function(); /* an atfork handler opens the window */
 	if (!pager || !tmem_gate_begin(pager))
 		return function();
 	tmem_gate_call(pager, GATE_FORK_BEGIN);
@@ -120,6 +134,18 @@ static pid_t fork_by(pid_t (*function)(void))
 	return pid;
 }
 
+/* By what the window does not see the end of. */
+static void after_fork(long pid)
+{
+	int error = errno;
+
+	if (pid == 0)
+		tmem_trap_child();
+	else
+		tmem_trap_close();
+	errno = error;
+}
+
 EXPORT pid_t fork(void)
 {
 	return fork_by(real.fork);
@@ -133,7 +159,107 @@ EXPORT pid_t __fork(void)
 
 EXPORT pid_t _Fork(void)
 {
-	return fork_by(real.fork_raw);
+	pid_t pid;
+
+	if (!tmem_trap_wanted(tmem_start_serving()) || !real.fork_raw)
+		return fork_by(real.fork_raw);
+	tmem_trap_open();
+	pid = real.fork_raw();
+	after_fork(pid);
+	return pid;
+}
+
+/*
+ * syscall() and clone() may come back on another stack, or twice on this one:
+ * what is not for us is passed on with registers and stack as they are.
+ */
+__asm__(".pushsection .text\n"
+	".globl syscall\n"
+	".type syscall, @function\n"
+	"syscall:\n\t"
+	"cmp $57, %rdi\n\t" /* fork */
+	"je 1f\n\t"
+	"cmp $56, %rdi\n\t" /* clone */
+	"je 1f\n\t"
+	"cmp $435, %rdi\n\t" /* clone3 */
+	"je 1f\n"
+	"0:\tmov tmem_real_syscall(%rip), %rax\n\t"
+	"test %rax, %rax\n\t"
+	"jz tmem_early_syscall\n\t"
+	"jmp *%rax\n"
+	"1:\tpush %rdi\n\tpush %rsi\n\tpush %rdx\n\t"
+	"push %rcx\n\tpush %r8\n\tpush %r9\n\tsub $8, %rsp\n\t"
+	"call tmem_is_fork\n\t"
+	"add $8, %rsp\n\t"
+	"pop %r9\n\tpop %r8\n\tpop %rcx\n\t"
+	"pop %rdx\n\tpop %rsi\n\tpop %rdi\n\t"
+	"test %eax, %eax\n\t"
+	"jz 0b\n\t"
+	"jmp tmem_fork_by_syscall\n\t"
+	".size syscall, .-syscall\n"
+	".globl clone\n"
+	".type clone, @function\n"
+	"clone:\n\t"
+	"test $0x100, %edx\n\t" /* CLONE_VM */
+	"jz tmem_fork_by_clone\n\t"
+	"jmp *tmem_real_clone(%rip)\n\t"
+	".size clone, .-clone\n"
+	".popsection");
+
+/* Called from there. */
+int tmem_is_fork(long nr, long arg) __attribute__((visibility("hidden"), used));
+long tmem_early_syscall(long nr, long a, long b, long c, long d, long e, long f)
+	__attribute__((visibility("hidden"), used));
+long tmem_fork_by_syscall(long nr, long a, long b, long c, long d, long e,
+			  long f) __attribute__((visibility("hidden"), used));
+int tmem_fork_by_clone(int (*fn)(void *), void *stack, int flags, void *arg,
+		       void *parent_tid, void *tls, void *child_tid)
+	__attribute__((visibility("hidden"), used));
+
+int tmem_is_fork(long nr, long arg)
+{
+	const struct clone_args *args = tmem_sys_pointer((uint64_t)arg);
+
+	if (!tmem_real_syscall || !tmem_trap_wanted(tmem_start_serving()))
+		return 0;
+	if (nr == SYS_clone3)
+		return args && !(args->flags & CLONE_VM);
+	return nr == SYS_fork || !((uint64_t)arg & CLONE_VM);
+}
+
+/* An allocator may come here before any constructor has run. */
+long tmem_early_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long r = tmem_sys6(nr, a, b, c, d, e, f);
+
+	if (r >= 0 || r < -4095)
+		return r;
+	errno = (int)-r;
+	return -1;
+}
+
+long tmem_fork_by_syscall(long nr, long a, long b, long c, long d, long e,
+			  long f)
+{
+	long r;
+
+	tmem_trap_open();
+	r = tmem_real_syscall(nr, a, b, c, d, e, f);
+	after_fork(r);
+	return r;
+}
+
+/* The child does not come back here. */
+int tmem_fork_by_clone(int (*fn)(void *), void *stack, int flags, void *arg,
+		       void *parent_tid, void *tls, void *child_tid)
+{
+	int r;
+
+	if (tmem_trap_wanted(tmem_start_serving()))
+		tmem_trap_open();
+	r = tmem_real_clone(fn, stack, flags, arg, parent_tid, tls, child_tid);
+	after_fork(r);
+	return r;
 }
 
 static bool has(char *const env[], const char *name, const char *value)
@@ -345,6 +471,21 @@ static void ask_for_range(enum tmem_gate_command command, uintptr_t start,
 }
 
 /*
+ * Where forks are trapped, what is watched is marked MADV_DONTFORK by us: the
+ * program's own wish is kept beside.
+ */
+static int keep_home(void *addr, size_t len, int advice)
+{
+	long r = tmem_sys(SYS_madvise, addr, len, advice);
+
+	if (r == 0)
+		ask_for_range(advice == MADV_DONTFORK ? GATE_HOME
+						      : GATE_NO_HOME,
+			      (uintptr_t)addr, len);
+	return libc_result(r);
+}
+
+/*
  * MADV_POPULATE_READ or _WRITE as many calls, as the kernel itself works: page
  * by page, up to the first error.  Between two of them the pager gets its turn.
  */
@@ -412,6 +553,9 @@ EXPORT int madvise(void *addr, size_t len, int advice)
 		return libc_result(populate(addr, len, advice));
 	if (advice == MADV_WIPEONFORK)
 		ask_for_range(GATE_LEAVE_OUT, (uintptr_t)addr, len);
+	else if (tmem_trap_wanted(tmem_pager) &&
+		 (advice == MADV_DONTFORK || advice == MADV_DOFORK))
+		return keep_home(addr, len, advice);
 	else if (advice == MADV_GUARD_INSTALL)
 		tmem_sys(SYS_madvise, addr, len, MADV_DONTNEED);
 	return libc_result(tmem_sys(SYS_madvise, addr, len, advice));

@@ -17,10 +17,10 @@ enum {
 };
 
 /* What the pager cannot do without. */
-#define NEEDED_FEATURES                                         \
-	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |   \
-	 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP | \
-	 UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON | UFFD_FEATURE_THREAD_ID)
+#define NEEDED_FEATURES                                                       \
+	(UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |               \
+	 UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON | \
+	 UFFD_FEATURE_THREAD_ID)
 
 static int connect_tree(const char *name)
 {
@@ -175,11 +175,25 @@ static int welcome(struct tmem_pager *pager, int *ret_dev)
 	return 0;
 }
 
-static int open_uffd(struct tmem_pager *pager, int dev)
+/* Asks the keeper to agree the userfaultfd's API. */
+static int agree(struct tmem_pager *pager, uint64_t features)
 {
 	struct tmem_tree_message m = message_of(pager, TMEM_TREE_UFFD);
 	int fds[MAX_FDS], r;
+
+	m.features = features;
+	r = send_message(pager->tree_fd, &m, pager->uffd);
+	if (r == 0)
+		r = receive_message(pager->tree_fd, &m, fds);
+	if (r < 0)
+		return r;
+	return m.type == TMEM_TREE_UFFD_OK ? m.result : -EPROTO;
+}
+
+static int open_uffd(struct tmem_pager *pager, int dev)
+{
 	long fd = -ENODEV;
+	int r;
 
 	if (dev >= 0)
 		fd = tmem_sys(SYS_ioctl, dev, USERFAULTFD_IOC_NEW,
@@ -189,15 +203,13 @@ static int open_uffd(struct tmem_pager *pager, int dev)
 	if (fd < 0)
 		return (int)fd;
 	pager->uffd = (int)fd;
-	m.features = NEEDED_FEATURES;
-	r = send_message(pager->tree_fd, &m, pager->uffd);
-	if (r == 0)
-		r = receive_message(pager->tree_fd, &m, fds);
-	if (r < 0)
-		return r;
-	if (m.type != TMEM_TREE_UFFD_OK)
-		return -EPROTO;
-	return m.result;
+	if (!pager->trapped) {
+		r = agree(pager, NEEDED_FEATURES | UFFD_FEATURE_EVENT_FORK);
+		if (r != -EPERM)
+			return r;
+	}
+	pager->trapped = true;
+	return agree(pager, NEEDED_FEATURES);
 }
 
 int tmem_link_open(struct tmem_pager *pager)

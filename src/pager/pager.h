@@ -63,6 +63,8 @@ enum {
 	PAGER_MAX_LEFT_OUT = 64,
 	PAGER_MAX_FETCH = 64,
 	PAGER_MAX_MOVED = 8,
+	PAGER_MAX_HOMES = 16,
+	PAGER_STASH = 1024,
 	PAGER_MAPS_BUFFER = 64 << 10,
 	PAGER_STACK_BYTES = 64 << 10,
 	PAGER_FRONTSWAP_TYPE = 0
@@ -136,7 +138,9 @@ struct tmem_gate {
 	uint64_t child_notes;	  /* put off when that event was read */
 	int32_t child_slot;	  /* claimed for the child */
 	uint32_t child_reason;	  /* if not: enum tmem_not_paged */
-	uint64_t range_start;	  /* GATE_PIN, GATE_LEAVE_OUT */
+	bool whole;		  /* birth.h: nothing is to be out */
+	bool untrapped;		  /* GATE_BIRTH_ASK: trap.h */
+	uint64_t range_start;	  /* GATE_PIN, GATE_LEAVE_OUT, GATE_HOME */
 	uint64_t range_end;
 };
 
@@ -146,7 +150,8 @@ struct tmem_pager {
 	uint32_t fail_reason;	/* enum tmem_not_paged */
 	int32_t program_pid;	/* in our pid namespace */
 	int32_t pager_pid;
-	bool forked; /* started in a fork's child */
+	bool forked;  /* started in a fork's child */
+	bool trapped; /* forks are not told of: trap.h */
 	char tree_name[96];
 	char comm[TMEM_TREE_COMM];
 
@@ -233,6 +238,9 @@ struct tmem_pager {
 	struct tmem_range aside;		  /* vpns: late.h, E3 */
 	struct tmem_range left_out[PAGER_MAX_LEFT_OUT];
 	unsigned nr_left_out;
+	/* What the program wants to keep from its children: region.h. */
+	struct tmem_range homes[PAGER_MAX_HOMES];
+	unsigned nr_homes;
 	bool zeros_new; /* zeros_found was not told yet */
 	bool small_too; /* small ranges add up: page them as well */
 	bool scans_off;
@@ -265,6 +273,11 @@ struct tmem_pager {
 	struct tmem_gate gate;
 	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */
 	struct tmem_deferred *deferred; /* event.h */
+	struct tmem_birth *birth;	/* birth.h */
+	uint8_t *birth_stack;
+	uint64_t *stash; /* vpns of faults that have to ask again: born.c */
+	unsigned nr_stash;
+	unsigned nr_let; /* runs that a child gets: region.h */
 
 	uint64_t guards[2]; /* stack and pointer guard of the program's TCB */
 	uint64_t tls_bytes;

@@ -45,6 +45,7 @@ struct scan {
 	struct page_region *regions;
 	/* Adopting: everything up to here is known to be mapped or dropped. */
 	bool adopt;
+	bool unsure; /* something that is out is not as it was */
 	uint64_t adopted;
 	uint64_t zeros; /* pages found that are the kernel's of zeros */
 };
@@ -105,8 +106,8 @@ static void collect_excluded(struct scan *s)
  * A page that is present, whatever the table says: filled before we looked,
  * or in fork mode, when nothing is noted (P4).  False: no memory to note it.
  */
-static bool found_present_locked(struct tmem_pager *pager, uint64_t vpn)
-	TMEM_REQUIRES(&pager->lock)
+static bool found_present_locked(struct tmem_pager *pager, struct scan *s,
+				 uint64_t vpn) TMEM_REQUIRES(&pager->lock)
 {
 	uint32_t handle = tmem_table_make(&pager->table, vpn), entry;
 
@@ -118,6 +119,9 @@ static bool found_present_locked(struct tmem_pager *pager, uint64_t vpn)
 		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
 		break;
 	case PAGE_STORED:
+		/* birth.h, N3 */
+		s->unsure |=
+			s->adopt && !tmem_table_is_loose(&pager->table, handle);
 		tmem_offset_drop_locked(pager, tmem_entry_value(entry));
 		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
 		break;
@@ -157,11 +161,15 @@ static void discover(struct tmem_pager *pager, struct scan *s, uint64_t start,
 			if (s->regions[i].categories & PAGE_IS_PFNZERO)
 				s->zeros += stop - vpn;
 			for (; vpn < stop; vpn++)
-				if (!found_present_locked(pager, vpn))
+				if (!found_present_locked(pager, s, vpn)) {
+					s->unsure = true;
 					return;
+				}
 		}
-		if (n < 0 || arg.walk_end <= arg.start)
+		if (n < 0 || arg.walk_end <= arg.start) {
+			s->unsure = true;
 			return;
+		}
 		arg.start = arg.walk_end;
 	}
 }
@@ -177,12 +185,38 @@ static long register_range(struct tmem_pager *pager, uint64_t start,
 	return tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_REGISTER, &r);
 }
 
-static void drop_unmapped(struct tmem_pager *pager, const struct scan *s,
+/* A page that is out and was not to be registered again: is it mapped? */
+static void look_if_mapped(void *arg, uint32_t handle, uint32_t entry)
+{
+	struct scan *s = arg;
+	uint64_t vpn = tmem_table_vpn(&s->pager->table, handle);
+	uint8_t there;
+
+	if (tmem_entry_state(entry) >= PAGE_STORED &&
+	    tmem_sys(SYS_mincore, vpn * TMEM_PAGE_SIZE, TMEM_PAGE_SIZE,
+		     &there) != -ENOMEM)
+		s->unsure = true;
+}
+
+static void drop_unmapped(struct tmem_pager *pager, struct scan *s,
 			  uint64_t until) TMEM_REQUIRES(&pager->lock)
 {
-	if (s->adopt && s->adopted < until)
-		tmem_event_forget_locked(pager, tmem_vpn(s->adopted),
-					 tmem_vpn(until));
+	if (!s->adopt || s->adopted >= until)
+		return;
+	if (pager->trapped)
+		tmem_table_walk(&pager->table, tmem_vpn(s->adopted),
+				tmem_vpn(until), look_if_mapped, s);
+	tmem_event_forget_locked(pager, tmem_vpn(s->adopted), tmem_vpn(until));
+}
+
+/* Past us no child gets what is watched here: trap.h. */
+static long keep_from_children(const struct tmem_pager *pager, uint64_t start,
+			       uint64_t end)
+{
+	if (!pager->trapped)
+		return 0;
+	return tmem_sys_madvise(tmem_sys_pointer(start), end - start,
+				MADV_DONTFORK);
 }
 
 static void register_run(struct tmem_pager *pager, struct scan *s,
@@ -193,11 +227,13 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 	s->adopted = end;
 	tmem_late_registered_locked(pager, start, end);
 	if (register_range(pager, start, end) < 0) {
+		s->unsure = true;
 		if (s->adopt)
 			tmem_event_forget_locked(pager, tmem_vpn(start),
 						 tmem_vpn(end));
 		return;
 	}
+	s->unsure |= keep_from_children(pager, start, end) == -ENOMEM;
 	if (end - start >= SMALL_BYTES) /* else none can be there */
 		tmem_sys_madvise(tmem_sys_pointer(start), end - start,
 				 MADV_NOHUGEPAGE);
@@ -358,7 +394,8 @@ void tmem_region_refill_locked(struct tmem_pager *pager, uint64_t start,
 		register_run(pager, &s, s.runs[i].start, s.runs[i].end);
 }
 
-static void scan(struct tmem_pager *pager, bool adopt)
+/* False: adopting, it found something that is not as it was. */
+static bool scan(struct tmem_pager *pager, bool adopt)
 {
 	struct scan s = new_scan(pager, adopt);
 	uint64_t small_limit = atomic_load(&pager->slot->grant_bytes) / 16;
@@ -367,10 +404,10 @@ static void scan(struct tmem_pager *pager, bool adopt)
 	tmem_budget_acquire(pager);
 	if (atomic_load(&pager->fork_mode) || pager->scans_off) {
 		tmem_lock_release(&pager->lock);
-		return;
+		return false;
 	}
 	collect_excluded(&s);
-	parse_maps(&s);
+	s.unsure = parse_maps(&s) < 0;
 	if (!pager->small_too && s.small_bytes > small_limit) {
 		pager->small_too = true;
 		parse_maps(&s);
@@ -385,6 +422,36 @@ static void scan(struct tmem_pager *pager, bool adopt)
 	pager->zeros_new = true;
 	PAGER_COUNT(pager, scans, 1);
 	tmem_lock_release(&pager->lock);
+	return !s.unsure;
+}
+
+static bool is_end_of_mapping(const struct tmem_pager *pager, uint64_t addr,
+			      bool start)
+{
+	struct procmap_query q = { .size = sizeof(q),
+				   .query_addr = start ? addr : addr - 1 };
+
+	return tmem_sys(SYS_ioctl, pager->maps_fd, PROCMAP_QUERY, &q) >= 0 &&
+	       addr == (start ? q.vma_start : q.vma_end);
+}
+
+/*
+ * Of what was unmapped before anything was watched nobody told us: a mapping
+ * that came there has its ends elsewhere.
+ */
+static void forget_lost_homes(struct tmem_pager *pager)
+{
+	unsigned i = 0;
+
+	while (i < pager->nr_homes && pager->maps_fd >= 0) {
+		const struct tmem_range *r = &pager->homes[i];
+
+		if (is_end_of_mapping(pager, r->start, true) &&
+		    is_end_of_mapping(pager, r->end, false))
+			i++;
+		else
+			pager->homes[i] = pager->homes[--pager->nr_homes];
+	}
 }
 
 /* Frames and doorbell; with them registered, the pager is armed. */
@@ -397,8 +464,10 @@ static bool arm(struct tmem_pager *pager)
 	ok = !atomic_load(&pager->fork_mode) &&
 	     tmem_frames_register(pager) == 0 &&
 	     register_range(pager, bell, bell + 2ul * TMEM_PAGE_SIZE) == 0;
-	if (ok)
+	if (ok) {
+		forget_lost_homes(pager);
 		atomic_store(&pager->armed, 1);
+	}
 	tmem_lock_release(&pager->lock);
 	return ok;
 }
@@ -411,10 +480,76 @@ void tmem_region_scan(struct tmem_pager *pager)
 	scan(pager, false);
 }
 
-void tmem_region_adopt(struct tmem_pager *pager)
+int tmem_region_adopt(struct tmem_pager *pager)
 {
-	if (arm(pager))
-		scan(pager, true);
+	bool sure = arm(pager) && scan(pager, true);
+
+	return sure || !pager->trapped ? 0 : -EAGAIN;
+}
+
+/* All of it but for the homes, run by run, to children or not. */
+static void advise_runs(const struct tmem_pager *pager, int advice)
+{
+	const struct tmem_range *runs = pager->runs;
+	unsigned i, k;
+
+	for (i = 0; i < pager->nr_let; i++) {
+		uint64_t at = runs[i].start, end = runs[i].end;
+
+		tmem_sys_madvise(tmem_sys_pointer(at), end - at, advice);
+		for (k = 0; k < pager->nr_homes; k++) {
+			uint64_t from = pager->homes[k].start;
+			uint64_t to = pager->homes[k].end;
+
+			from = from > at ? from : at;
+			to = to < end ? to : end;
+			if (from < to)
+				tmem_sys_madvise(tmem_sys_pointer(from),
+						 to - from, MADV_DONTFORK);
+		}
+	}
+}
+
+void tmem_region_let_go_locked(struct tmem_pager *pager)
+{
+	/* Whatever might be registered: small ranges, too. */
+	struct scan s = new_scan(pager, true);
+
+	collect_excluded(&s);
+	parse_maps(&s);
+	if (s.nr_runs == MAX_RUNS) { /* then as when they were registered */
+		s.adopt = false;
+		parse_maps(&s);
+	}
+	pager->nr_let = s.nr_runs;
+	advise_runs(pager, MADV_DOFORK);
+}
+
+void tmem_region_keep_locked(struct tmem_pager *pager)
+{
+	advise_runs(pager, MADV_DONTFORK);
+	pager->nr_let = 0;
+}
+
+void tmem_region_home_locked(struct tmem_pager *pager, uint64_t start,
+			     uint64_t end)
+{
+	/* What is small may never be watched, and its end not be told. */
+	if (end - start >= SMALL_BYTES && pager->nr_homes < PAGER_MAX_HOMES)
+		pager->homes[pager->nr_homes++] =
+			(struct tmem_range){ start, end };
+}
+
+void tmem_region_no_home_locked(struct tmem_pager *pager, uint64_t start,
+				uint64_t end)
+{
+	unsigned i = 0;
+
+	while (i < pager->nr_homes)
+		if (start < pager->homes[i].end && pager->homes[i].start < end)
+			pager->homes[i] = pager->homes[--pager->nr_homes];
+		else
+			i++;
 }
 
 void tmem_region_leave_out_locked(struct tmem_pager *pager, uint64_t start,

@@ -30,8 +30,28 @@ void tmem_region_scan(struct tmem_pager *pager);
 void tmem_region_refill_locked(struct tmem_pager *pager, uint64_t start,
 			       uint64_t end) TMEM_REQUIRES(&pager->lock);
 
-/* In a fork's child: forgets pages that are not mapped here, and registers. */
-void tmem_region_adopt(struct tmem_pager *pager);
+/*
+ * In a fork's child: forgets pages that are not mapped here, and registers.  0,
+ * or where forks are trapped -EAGAIN: something that is out is not as it was.
+ */
+int tmem_region_adopt(struct tmem_pager *pager);
+
+/*
+ * Where forks are trapped, what is registered is kept from children
+ * (MADV_DONTFORK); lets it go to one that is to be made, and takes that back.
+ * What the program itself keeps from children (*homes*) stays with it.
+ */
+void tmem_region_let_go_locked(struct tmem_pager *pager)
+	TMEM_REQUIRES(&pager->lock);
+void tmem_region_keep_locked(struct tmem_pager *pager)
+	TMEM_REQUIRES(&pager->lock);
+
+/* The program wants to keep [start, end) (addresses) from its children. */
+void tmem_region_home_locked(struct tmem_pager *pager, uint64_t start,
+			     uint64_t end) TMEM_REQUIRES(&pager->lock);
+/* It does not, or it was unmapped. */
+void tmem_region_no_home_locked(struct tmem_pager *pager, uint64_t start,
+				uint64_t end) TMEM_REQUIRES(&pager->lock);
 
 /* Pins the descriptors of all threads; notes real-time ones. */
 void tmem_region_pin_threads(struct tmem_pager *pager);

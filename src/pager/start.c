@@ -18,6 +18,8 @@
 #include "base/assert.h"
 #include "base/chaos.h"
 #include "base/sys.h"
+#include "birth.h"
+#include "born.h"
 #include "budget.h"
 #include "busy.h"
 #include "clock.h"
@@ -106,11 +108,7 @@ static bool is_in_our_memory(void *arg, int tid)
 	return same == 0 || same == -ENOSYS;
 }
 
-/*
- * Still the program we were started for, in the memory that is ours?  Its
- * first thread may have ended before the others, and has no memory then.
- */
-static bool program_lives(struct tmem_pager *pager)
+bool tmem_start_program_lives(struct tmem_pager *pager)
 {
 	struct pollfd p = { .fd = pager->program_pidfd, .events = POLLIN };
 
@@ -255,6 +253,8 @@ static int take_over(struct tmem_pager *pager)
 		tmem_frontswap_set_device(pager->frontswap,
 					  PAGER_FRONTSWAP_TYPE, device);
 	}
+	if (pager->trapped)
+		return tmem_born_adopt(pager);
 	if (!atomic_load(&pager->armed)) {
 		atomic_store(&pager->deferred->nr, 0);
 		return 0;
@@ -305,7 +305,7 @@ static void tick_forever(struct tmem_pager *pager)
 		if (fds[0].revents & POLLIN)
 			tmem_sys(SYS_read, pager->wake_fd, &count,
 				 sizeof(count));
-		if (!program_lives(pager))
+		if (!tmem_start_program_lives(pager))
 			finish(pager);
 	}
 }
@@ -313,8 +313,9 @@ static void tick_forever(struct tmem_pager *pager)
 static void fail(struct tmem_pager *pager, int error)
 {
 	pager->start_error = error;
-	tmem_link_not_paged(pager->tree_name, pager->program_pid,
-			    pager->fail_reason, pager->comm);
+	if (!pager->trapped || !pager->forked) /* else it is born again */
+		tmem_link_not_paged(pager->tree_name, pager->program_pid,
+				    pager->fail_reason, pager->comm);
 	/* Nothing was out yet: the keeper need not end the program. */
 	if (pager->slot)
 		atomic_store(&pager->slot->state, TMEM_SLOT_DEAD);
@@ -413,7 +414,9 @@ static int plan(struct tmem_pager *pager)
 	pager->deferred = tmem_pager_map(pager, sizeof(*pager->deferred));
 	if (!pager->doorbell || !pager->deferred)
 		return -ENOMEM;
-	r = tmem_anchor_init(pager);
+	r = tmem_birth_init(pager);
+	if (r == 0)
+		r = tmem_anchor_init(pager);
 	if (r == 0)
 		r = tmem_table_init(&pager->table);
 	if (r == 0)
@@ -443,8 +446,10 @@ static void launch(struct tmem_pager *pager)
 	if (r < 0) {
 		pager->start_error = r;
 		atomic_store(&pager->state, PAGER_FAILED);
-		tmem_link_not_paged(pager->tree_name, pager->program_pid,
-				    TMEM_NOT_PAGED_FAILED, pager->comm);
+		if (!pager->trapped || !pager->forked)
+			tmem_link_not_paged(pager->tree_name,
+					    pager->program_pid,
+					    TMEM_NOT_PAGED_FAILED, pager->comm);
 	}
 	while (atomic_load(&pager->state) == PAGER_STARTING)
 		tmem_sys_futex_wait(&pager->state, PAGER_STARTING, NULL);
@@ -482,6 +487,7 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	unsigned i;
 
 	pager->program_pid = (int)tmem_sys(SYS_getpid);
+	atomic_store(&pager->state, PAGER_FAILED); /* until launched */
 	pager->forked = true;
 	atomic_store(&pager->related, 1);
 	atomic_store(&pager->pss_stale, 1);
@@ -501,10 +507,13 @@ void tmem_start_in_child(struct tmem_pager *pager)
 		pager->handlers[i].owed_pages = 0;
 		pager->handlers[i].open = NULL;
 	}
+	pager->nr_stash = 0;
+	pager->nr_homes = 0; /* it has none of them */
 	if (pager->slot_nr == TMEM_TREE_NO_SLOT) {
 		atomic_store(&pager->state, PAGER_FAILED);
 		/* A filter might kill the child for a socket of ours. */
-		if (reason != TMEM_NOT_PAGED_SECCOMP)
+		if (reason != TMEM_NOT_PAGED_SECCOMP &&
+		    (!pager->trapped || pager->gate.whole))
 			tmem_link_not_paged(pager->tree_name,
 					    pager->program_pid, reason,
 					    pager->comm);
@@ -512,7 +521,11 @@ void tmem_start_in_child(struct tmem_pager *pager)
 		read_comm(pager);
 		launch(pager);
 	}
+	if (pager->trapped)
+		tmem_birth_report(pager);
 	wait_for_room(pager);
+	if (pager->trapped)
+		return;
 	/* Nobody will serve us: our parent's pager makes us whole. */
 	if (atomic_load(&pager->state) != PAGER_SERVING &&
 	    atomic_load(&pager->armed))

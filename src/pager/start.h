@@ -11,6 +11,12 @@
 /* The pager of this process if it serves, else NULL (a raw fork's child). */
 struct tmem_pager *tmem_start_serving(void);
 
+/*
+ * Still the program we were started for, in the memory that is ours?  Its
+ * first thread may have ended before the others, and has no memory then.
+ */
+bool tmem_start_program_lives(struct tmem_pager *pager);
+
 /* In the child of a fork that the gate was asked for. */
 void tmem_start_in_child(struct tmem_pager *pager);
 

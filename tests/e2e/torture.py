@@ -20,7 +20,7 @@ be true of the run:
 Usage: torture.py --build DIR [--native] [--tmem PATH] [--suite check|long|soak]
                   [--repeat N] [--seed N] [--timeout SECONDS] [--list]
                   [--option=OPTION]... [--all-off] [--chaos SPEC]
-                  [NAME...]
+                  [--as-user | --container] [NAME...]
 """
 import argparse
 import ctypes
@@ -46,6 +46,8 @@ SKIP = 77
 SAMPLE_SECONDS = 0.1
 MARK = "TT_RUN"
 SYS_KCMP, KCMP_VM = 312, 1
+AS_USER = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                       "..", "..", "tools", "as-user")
 
 
 class Row:
@@ -63,6 +65,7 @@ class Row:
         self.native_ok = more.pop("native_ok", True)
         self.timeout = more.pop("timeout", 240)
         self.daemon = more.pop("daemon", False)   # result comes in a file
+        self.user = more.pop("user", "")          # "user" or "container"
         suffix = more.pop("suffix", "")
         assert not more, more
         self.name = program + (f"-{case}" if case else "") + suffix
@@ -180,6 +183,22 @@ def rows():
                           ("madvise", "dontneed"), ("races", "forks"),
                           ("uring", "registered"), ("rw", "file")):
         add(program, case, swaps=True, suffix="-swap")
+    # Without capabilities forks are trapped.  A container's filter, too.
+    check("fork", "both", mib=64, limit="64M", user="user", suffix="-user")
+    check("fork_raw", "clone", mib=48, limit="56M", user="container",
+          suffix="-container")
+    add("fork", "atfork", mib=64, limit="48M", user="container",
+        suffix="-container")
+    add("fork", "vfork", user="user", suffix="-user")
+    add("fork_raw", "clone3", mib=48, limit="56M", user="user", suffix="-user")
+    add("races", "forks", mib=64, limit="64M", user="user", suffix="-user")
+    add("madvise", "dontfork", mib=64, limit="56M", user="user",
+        suffix="-user")
+    add("exec", "forked", mib=64, limit="48M", user="user", suffix="-user")
+    add("daemon", "left", mib=64, limit="48M", daemon=True, user="container",
+        suffix="-container")
+    # A child born under a filter of the program's goes unpaged.
+    add("seccomp", "fork", budget=False, user="user", suffix="-user")
     for row in table:
         if row.suite == "long" and row.name in SOAK:
             row.suite = "soak"
@@ -353,10 +372,20 @@ class Run:
         program = os.path.join(options.build, "t_" + row.program)
         command = [program] + row.args(self.seed)
         if options.native:
-            return command
-        return ([options.tmem, "run", "-m", row.limit, "--report", "json",
-                 "--report-file", self.report_file] + row.options +
+            return self.prefix() + command
+        return self.prefix() + ([options.tmem, "run", "-m", row.limit, "--report", "json",
+                 "--report-file", self.report_file, "--swap-dir", self.dir] +
+                row.options +
                 options.option + ["--"] + command)
+
+    def prefix(self):
+        """Who runs it: see tools/as-user."""
+        who = self.options.user or self.row.user
+        if not who:
+            return []
+        command = [AS_USER, "--write", self.dir]
+        return command + (["--container", "--"] if who == "container"
+                          else ["--"])
 
     def environment(self, mark):
         more = {MARK: mark}
@@ -368,6 +397,7 @@ class Run:
     def run(self):
         mark = uuid.uuid4().hex
         with open(self.log_file, "ab") as log:
+            os.chmod(self.log_file, 0o666)
             child = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
@@ -551,6 +581,10 @@ def parse_arguments():
     p.add_argument("--build", help="folder of the torture programs",
                    default=os.path.join(root, "build", "tests", "e2e"))
     p.add_argument("--tmem", default=os.path.join(root, "build", "tmem"))
+    p.add_argument("--as-user", dest="user", action="store_const",
+                   const="user", help="an ordinary one who has the device")
+    p.add_argument("--container", dest="user", action="store_const",
+                   const="container", help="as in a container, too")
     p.add_argument("--native", action="store_true", help="without tmem")
     p.add_argument("--option", action="append", default=[],
                    help="of tmem run, as --option=--read-ahead=off")

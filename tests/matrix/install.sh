@@ -19,7 +19,8 @@ for f in bin/tmem "$libdir/libtmem.so" "$libdir/libtmem-pager.so" \
 	include/tmem/swapfile.h share/man/man1/tmem-run.1 \
 	share/man/man1/tmem-doctor.1 share/man/man1/tmem-bench.1 \
 	share/man/man1/tmem-estimate.1 share/man/man3/libtmem.3 \
-	share/man/man7/tmem.7 share/bash-completion/completions/tmem; do
+	share/man/man7/tmem.7 share/bash-completion/completions/tmem \
+	lib/udev/rules.d/60-tmem.rules; do
 	if [ ! -s "$root/$f" ] && [ ! -s "$root/$f.gz" ]; then
 		echo "not installed: $f"
 		exit 1

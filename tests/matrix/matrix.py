@@ -267,6 +267,9 @@ ROWS = {
     "perl-small": perl(30000),
     "sort-small": sort(100000),
     "churn-small": churn(100, 4, 8),
+    # for an ordinary user, whose forks are trapped
+    "python-pool-small": python_row(programs.PYTHON_POOL, 60000),
+    "python-subprocess-small": python_row(programs.PYTHON_SUBPROCESS, 60000),
     # for a guest whose CPU is emulated: a few thousand pages are evicted
     "python-dicts-tiny": python_row(programs.PYTHON_DICTS, 14000),
     "redis-tiny": redis(40000),

@@ -95,6 +95,14 @@ void tmem_region_refill_locked(struct tmem_pager *p, uint64_t start,
 	(void)end;
 }
 
+void tmem_region_no_home_locked(struct tmem_pager *p, uint64_t start,
+				uint64_t end)
+{
+	(void)p;
+	(void)start;
+	(void)end;
+}
+
 void *tmem_pager_map(struct tmem_pager *p, size_t bytes)
 {
 	(void)p;
