@@ -18,7 +18,8 @@
 
 enum {
 	LOOK_NS = 20000000,
-	LOOKS = 1000
+	LOOKS = 1000,
+	FREEZES = 20
 };
 
 /* Faults that were read while looking for events: they ask again. */
@@ -115,20 +116,47 @@ void tmem_born_fetch_all(struct tmem_pager *pager)
 	}
 }
 
+/* Nothing came, and nothing is on its way. */
+static bool is_quiet_locked(struct tmem_pager *pager)
+	TMEM_REQUIRES(&pager->lock)
+{
+	bool quiet = read_all_locked(pager) == 0 &&
+		     atomic_load(&pager->deferred->nr) == 0;
+
+	tmem_event_catch_up_locked(pager);
+	return quiet;
+}
+
+/* What was moved while memory was let go was perhaps not let go. */
+static bool was_moved_locked(struct tmem_pager *pager)
+	TMEM_REQUIRES(&pager->lock)
+{
+	const struct tmem_deferred *d = pager->deferred;
+	bool moved = false;
+	uint64_t i;
+
+	read_all_locked(pager);
+	for (i = 0; i < atomic_load(&d->nr); i++)
+		moved |= d->note[i].kind == NOTE_MOVED;
+	tmem_event_catch_up_locked(pager);
+	return moved;
+}
+
 void tmem_born_freeze_locked(struct tmem_pager *pager)
 {
-	int r;
+	unsigned i;
 
 	tmem_lock_acquire(&pager->lock);
-	for (;;) {
-		r = read_all_locked(pager);
-		tmem_event_catch_up_locked(pager);
-		if (r == 0)
+	for (i = 0;; i++) {
+		while (!is_quiet_locked(pager)) {
+			give_back_locked(pager);
+			tmem_lock_release(&pager->lock);
+			tmem_sys_pause();
+			tmem_lock_acquire(&pager->lock);
+		}
+		tmem_region_let_go_locked(pager);
+		if (!was_moved_locked(pager) || i == FREEZES)
 			break;
-		give_back_locked(pager);
-		tmem_lock_release(&pager->lock);
-		tmem_sys_pause();
-		tmem_lock_acquire(&pager->lock);
 	}
 }
 
@@ -267,6 +295,10 @@ static bool settle_locked(struct tmem_pager *pager, uint64_t nr)
 	bool moved = n->kind == NOTE_MOVED;
 	uint64_t end = moved ? n->from + n->nr : n->to;
 
+	/* It was marked, and not let go: it is nowhere. */
+	if (moved && is_unmapped(pager, n->from, end) &&
+	    is_unmapped(pager, n->to, n->to + n->nr))
+		return false;
 	/* Nothing to lose: what is there, adopting finds. */
 	if (!has_out(pager, n->from, end) &&
 	    !(moved && has_out(pager, n->to, n->to + n->nr)))

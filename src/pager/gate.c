@@ -256,7 +256,6 @@ static void birth(struct tmem_pager *pager)
 	bool forked;
 
 	tmem_born_freeze_locked(pager);
-	tmem_region_let_go_locked(pager);
 	rest(pager);
 	answer(pager);
 	wait_for_clone(pager);

@@ -183,6 +183,11 @@ def rows():
                           ("madvise", "dontneed"), ("races", "forks"),
                           ("uring", "registered"), ("rw", "file")):
         add(program, case, swaps=True, suffix="-swap")
+    add("births", "churn pieces", mib=64, limit="48M")
+    add("births", "churn pieces", mib=64, limit="48M", user="user",
+        suffix="-user")
+    # Moves by several threads during forks: wrong bytes, as root as well.
+    add("births", "moves", mib=64, limit="48M", suite="soak")
     # Without capabilities forks are trapped.  A container's filter, too.
     check("fork", "both", mib=64, limit="64M", user="user", suffix="-user")
     check("fork_raw", "clone", mib=48, limit="56M", user="container",
