@@ -176,7 +176,9 @@ static uint32_t turn(struct sim *s)
 		i = s->hand;
 		s->hand = s->hand + 1 == nr_pages ? 0 : s->hand + 1;
 		if (at_random && s->hand % LEAF == 0)
-			s->hand = (uint32_t)(random64() % (nr_pages / LEAF)) *
+			s->hand = (uint32_t)((random64() >> 32) *
+						     (nr_pages / LEAF) >>
+					     32) *
 				  LEAF;
 	} while (!s->page[i].resident);
 	return i;

@@ -72,14 +72,27 @@ static int parse_stall(const char *arg, struct tmem_run_options *o)
 			     arg);
 }
 
-static int parse_switch(const char *option, const char *arg,
-			enum tmem_switch what, struct tmem_run_options *o)
+static int parse_switch(int id, const char *arg, struct tmem_run_options *o)
 {
+	static const struct {
+		const char *name;
+		int id;
+		enum tmem_switch what;
+	} switches[] = {
+		{ "--read-ahead", OPTION_READ_AHEAD, TMEM_READ_AHEAD },
+		{ "--heat", OPTION_HEAT, TMEM_HEAT },
+		{ "--keep-poor", OPTION_KEEP_POOR, TMEM_KEEP_POOR },
+		{ "--meter", OPTION_METER, TMEM_METER },
+	};
 	static const char *const on_off[] = { "on", "off", NULL };
-	int off = 0, r = parse_choice(option, arg, on_off, &off);
+	int off = 0, r;
+	size_t i = 0;
 
-	o->without &= ~(1u << what);
-	o->without |= (uint32_t)off << what;
+	while (switches[i].id != id)
+		i++;
+	r = parse_choice(switches[i].name, arg, on_off, &off);
+	o->without &= ~(1u << switches[i].what);
+	o->without |= (uint32_t)off << switches[i].what;
 	return r;
 }
 
@@ -105,13 +118,10 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 	case OPTION_MAX_STALL:
 		return parse_stall(arg, o);
 	case OPTION_READ_AHEAD:
-		return parse_switch("--read-ahead", arg, TMEM_READ_AHEAD, o);
 	case OPTION_HEAT:
-		return parse_switch("--heat", arg, TMEM_HEAT, o);
 	case OPTION_KEEP_POOR:
-		return parse_switch("--keep-poor", arg, TMEM_KEEP_POOR, o);
 	case OPTION_METER:
-		return parse_switch("--meter", arg, TMEM_METER, o);
+		return parse_switch(id, arg, o);
 	case OPTION_REPORT:
 		r = parse_choice("--report", arg, form, &choice);
 		o->report = (enum tmem_report_form)(choice + TMEM_REPORT_TEXT);
