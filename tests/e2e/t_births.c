@@ -145,7 +145,7 @@ static void run(void)
 	pthread_t thread[THREADS];
 
 	/* Half of them are there at a time, half as large as they may be. */
-	most_pages = tt_pages(100) / (THREADS * BLOCKS) * 2;
+	most_pages = tt_pages(100) / ((size_t)THREADS * BLOCKS) * 2;
 	for (size_t i = 0; i < THREADS; i++)
 		thread[i] = tt_thread(churn_blocks, tt_argument(i));
 	for (unsigned round = 0; round < FORKS; round++) {
