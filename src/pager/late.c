@@ -8,6 +8,7 @@
 
 #include "base/sys.h"
 #include "event.h"
+#include "move.h"
 #include "procfs.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -61,18 +62,6 @@ static bool meets(const struct tmem_range *r, uint64_t start, uint64_t end)
 	return r->start < end && start < r->end;
 }
 
-void tmem_late_registered_locked(struct tmem_pager *pager, uint64_t start,
-				 uint64_t end)
-{
-	unsigned i = 0;
-
-	while (i < pager->nr_moved)
-		if (meets(&pager->moved[i], tmem_vpn(start), tmem_vpn(end)))
-			pager->moved[i] = pager->moved[--pager->nr_moved];
-		else
-			i++;
-}
-
 static bool was_moved_to(const struct tmem_pager *pager, uint64_t start,
 			 uint64_t end)
 {
@@ -82,6 +71,27 @@ static bool was_moved_to(const struct tmem_pager *pager, uint64_t start,
 		if (meets(&pager->moved[i], start, end))
 			return true;
 	return false;
+}
+
+bool tmem_late_is_quiet_locked(struct tmem_pager *pager)
+{
+	unsigned moved = 0;
+	uint64_t bell = (uintptr_t)pager->doorbell;
+
+	/* From a page that is never there. */
+	return tmem_move_out(pager->uffd, bell, bell + TMEM_PAGE_SIZE, 1,
+			     &moved) != MOVE_AGAIN;
+}
+
+bool tmem_late_may_register_locked(struct tmem_pager *pager, uint64_t start,
+				   uint64_t end)
+{
+	if (!was_moved_to(pager, tmem_vpn(start), tmem_vpn(end)))
+		return true;
+	if (!tmem_late_is_quiet_locked(pager))
+		return false;
+	tmem_late_forget_locked(pager);
+	return true;
 }
 
 /* What of [start, end) lies in one of them and in memory that is watched. */

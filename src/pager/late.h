@@ -14,12 +14,16 @@
  *   E1  No event from before a move is on its way once an ioctl has installed
  *       or moved a page after it: the kernel refuses those (EAGAIN) from before
  *       a munmap until its event was read.  Then nothing is remembered.
- *   E2  What we registered ourselves says nothing: then its place is not
- *       remembered any more either.
- *   E3  What the table had of a place that memory was moved to is LATE_ASIDE
- *       further on in the table, where no page can be, until the event about
- *       it was read: within pager->aside.  When nothing is remembered, nothing
- *       is there (but in fork mode: then until after it).
+ *   E2  What we registered ourselves would say nothing.  So where memory was
+ *       moved to we register only when no event is on its way, which an ioctl
+ *       that is bound to fail tells; then nothing is remembered.
+ *   E4  Memory that we find present although the table says that its page is
+ *       out may have come there after that page was moved away, and the event
+ * is on its way: then the table is right, and stays as it is. E3  What the
+ * table had of a place that memory was moved to is LATE_ASIDE further on in the
+ * table, where no page can be, until the event about it was read: within
+ * pager->aside.  When nothing is remembered, nothing is there (but in fork
+ * mode: then until after it).
  *
  * All under the pager's lock.
  */
@@ -47,9 +51,13 @@ struct tmem_late_part {
 void tmem_late_moved_locked(struct tmem_pager *pager, uint64_t to, uint64_t end)
 	TMEM_REQUIRES(&pager->lock);
 
-/* [start, end) (addresses) was registered: E2. */
-void tmem_late_registered_locked(struct tmem_pager *pager, uint64_t start,
-				 uint64_t end) TMEM_REQUIRES(&pager->lock);
+/* Had every event been read when this was called?  Asks the kernel. */
+bool tmem_late_is_quiet_locked(struct tmem_pager *pager)
+	TMEM_REQUIRES(&pager->lock);
+
+/* May [start, end) (addresses) be registered now?  E2 */
+bool tmem_late_may_register_locked(struct tmem_pager *pager, uint64_t start,
+				   uint64_t end) TMEM_REQUIRES(&pager->lock);
 
 /*
  * [start, end) (vpns) was unmapped, or with `is_move` moved elsewhere, an

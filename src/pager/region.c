@@ -114,6 +114,9 @@ static bool found_present_locked(struct tmem_pager *pager, struct scan *s,
 	if (handle == TABLE_NO_HANDLE)
 		return false;
 	entry = tmem_table_entry(&pager->table, handle);
+	if (tmem_entry_state(entry) >= PAGE_STORED &&
+	    !tmem_late_is_quiet_locked(pager)) /* E4 */
+		return true;
 	switch (tmem_entry_state(entry)) {
 	case PAGE_NONE:
 		tmem_table_set(&pager->table, handle, PAGE_RESIDENT, 0);
@@ -225,7 +228,10 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 {
 	drop_unmapped(pager, s, start);
 	s->adopted = end;
-	tmem_late_registered_locked(pager, start, end);
+	if (!tmem_late_may_register_locked(pager, start, end)) {
+		s->unsure = true; /* the next scan */
+		return;
+	}
 	if (register_range(pager, start, end) < 0) {
 		s->unsure = true;
 		if (s->adopt)

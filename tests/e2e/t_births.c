@@ -12,6 +12,7 @@
  *   churn   whole blocks, unmapped and mapped
  *   pieces  ends of blocks, too, which leave the rest where it is
  *   moves   blocks that grow and move
+ *   alone   the same, and nobody forks
  */
 #include "torture.h"
 
@@ -45,7 +46,7 @@ static struct block blocks[THREADS][BLOCKS];
 static _Atomic uint64_t ids;
 static _Atomic uint32_t stop;
 static size_t most_pages;
-static bool in_pieces, in_moves;
+static bool in_pieces, in_moves, alone;
 
 static void verify(struct block *b)
 {
@@ -149,8 +150,13 @@ static void run(void)
 	for (size_t i = 0; i < THREADS; i++)
 		thread[i] = tt_thread(churn_blocks, tt_argument(i));
 	for (unsigned round = 0; round < FORKS; round++) {
-		pid_t pid = tt_fork();
+		pid_t pid;
 
+		if (alone) {
+			usleep(100000);
+			continue;
+		}
+		pid = tt_fork();
 		if (!pid) {
 			verify_all();
 			_exit(0);
@@ -175,9 +181,16 @@ static void moves(void)
 	run();
 }
 
+static void moves_alone(void)
+{
+	alone = true;
+	moves();
+}
+
 int main(int argc, char **argv)
 {
-	static const struct tt_case cases[] = { { "churn", run },
+	static const struct tt_case cases[] = { { "alone", moves_alone },
+						{ "churn", run },
 						{ "pieces", pieces },
 						{ "moves", moves },
 						{ NULL } };

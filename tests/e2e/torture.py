@@ -183,7 +183,7 @@ def rows():
                           ("madvise", "dontneed"), ("races", "forks"),
                           ("uring", "registered"), ("rw", "file")):
         add(program, case, swaps=True, suffix="-swap")
-    add("births", "churn pieces", mib=64, limit="48M")
+    add("births", "churn pieces alone", mib=64, limit="48M")
     add("births", "churn pieces", mib=64, limit="48M", user="user",
         suffix="-user")
     # Moves by several threads during forks: wrong bytes, as root as well.

@@ -20,6 +20,7 @@
 enum {
 	NR = 4096,
 	PAGE = TMEM_PAGE_SIZE,
+	OTHER = 64, /* more than are flushed one by one */
 	EXIT_SKIP = 77
 };
 
@@ -59,15 +60,27 @@ static void samples_are_what_is_there(void)
 	tmem_memory_close(&m);
 }
 
-/* Uses the first quarter of the memory, over and over. */
+/*
+ * Uses the first quarter of the memory, over and over.  What the processor
+ * remembers of a page it does not mark again, so it is made to forget: for a
+ * change of many mappings the kernel flushes them all.
+ */
 static void *use_a_quarter(void *arg)
 {
+	char *other = mmap(NULL, OTHER * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	volatile char *at = arg;
-	unsigned i;
+	unsigned i, pass;
 
-	while (!atomic_load(&stop))
+	TMEM_ASSERT(other != MAP_FAILED);
+	for (pass = 0; !atomic_load(&stop); pass++) {
 		for (i = 0; i < NR / 4; i++)
 			(void)at[(size_t)i * PAGE];
+		TMEM_ASSERT(!mprotect(other, OTHER * PAGE,
+				      pass % 2 ? PROT_READ | PROT_WRITE
+					       : PROT_READ));
+	}
+	munmap(other, OTHER * PAGE);
 	return NULL;
 }
 

@@ -35,6 +35,7 @@
 #include "pager/install.h"
 #include "pager/late.h"
 #include "pager/load.h"
+#include "pager/move.h"
 #include "pager/offsets.h"
 #include "pager/region.h"
 #include "wire/anchor.h"
@@ -113,6 +114,18 @@ bool tmem_swapfile_is_roomy(const struct tmem_swapfile *f)
 {
 	(void)f;
 	return false;
+}
+
+/* Nothing is registered here. */
+enum tmem_move_end tmem_move_out(int uffd, uint64_t from, uint64_t to,
+				 unsigned nr, unsigned *ret_moved)
+{
+	(void)uffd;
+	(void)from;
+	(void)to;
+	(void)nr;
+	(void)ret_moved;
+	return MOVE_GONE;
 }
 
 bool tmem_budget_store_has_room(const struct tmem_pager *p)
