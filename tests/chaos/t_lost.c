@@ -21,6 +21,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -97,6 +98,26 @@ static void look_at_all(void)
 		look_at(nr);
 }
 
+/*
+ * What the program itself lives in is not to be lost: locked, it stays.  A
+ * child does not inherit that.
+ */
+static void lock_own(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long start, end;
+	char line[512];
+
+	TT_ASSERT(maps);
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx rw", &start, &end) == 2 &&
+		    strstr(line, " rw") &&
+		    (strstr(line, "t_lost") || strstr(line, "[heap]") ||
+		     strstr(line, "[stack]") || strstr(line, "libc")))
+			mlock((void *)(uintptr_t)start, end - start);
+	fclose(maps);
+}
+
 static void set_up(void)
 {
 	struct sigaction act = { .sa_flags = SA_SIGINFO };
@@ -106,6 +127,7 @@ static void set_up(void)
 	nr_pages = tt_pages(100);
 	is_lost = calloc(nr_pages, sizeof(*is_lost));
 	TT_ASSERT(is_lost);
+	lock_own();
 	pages = tt_map(nr_pages * TT_PAGE);
 	for (size_t nr = 0; nr < nr_pages; nr++)
 		make(pages + nr * TT_PAGE, nr);
@@ -163,6 +185,7 @@ static void in_child(bool is_raw)
 	pid_t pid = is_raw ? (pid_t)TT_SYS(syscall(SYS_fork)) : tt_fork();
 
 	if (!pid) {
+		lock_own();
 		look_at_all();
 		_exit(0);
 	}
