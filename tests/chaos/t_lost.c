@@ -114,7 +114,7 @@ static void lock_own(void)
 		    strstr(line, " rw") &&
 		    (strstr(line, "t_lost") || strstr(line, "[heap]") ||
 		     strstr(line, "[stack]") || strstr(line, "libc")))
-			mlock((void *)(uintptr_t)start, end - start);
+			syscall(SYS_mlock, start, end - start);
 	fclose(maps);
 }
 

@@ -20,9 +20,11 @@
 enum {
 	NR = 4096,
 	PAGE = TMEM_PAGE_SIZE,
-	OTHER = 64, /* more than are flushed one by one */
 	EXIT_SKIP = 77
 };
+
+/* More than are flushed one by one. */
+static const size_t other_bytes = 64ul * TMEM_PAGE_SIZE;
 
 static char *memory;
 static _Atomic bool stop;
@@ -67,7 +69,7 @@ static void samples_are_what_is_there(void)
  */
 static void *use_a_quarter(void *arg)
 {
-	char *other = mmap(NULL, OTHER * PAGE, PROT_READ | PROT_WRITE,
+	char *other = mmap(NULL, other_bytes, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	volatile char *at = arg;
 	unsigned i, pass;
@@ -76,11 +78,11 @@ static void *use_a_quarter(void *arg)
 	for (pass = 0; !atomic_load(&stop); pass++) {
 		for (i = 0; i < NR / 4; i++)
 			(void)at[(size_t)i * PAGE];
-		TMEM_ASSERT(!mprotect(other, OTHER * PAGE,
+		TMEM_ASSERT(!mprotect(other, other_bytes,
 				      pass % 2 ? PROT_READ | PROT_WRITE
 					       : PROT_READ));
 	}
-	munmap(other, OTHER * PAGE);
+	munmap(other, other_bytes);
 	return NULL;
 }
 
