@@ -7,7 +7,6 @@
 
 #include "base/assert.h"
 #include "base/sys.h"
-#include "base/uffd.h"
 #include "birth.h"
 #include "event.h"
 #include "install.h"
@@ -31,16 +30,7 @@ static void give_back_locked(struct tmem_pager *pager)
 				  1);
 }
 
-/* The kernel refuses while an event is on its way: N2. */
-static bool is_refused(const struct tmem_pager *pager)
-{
-	struct uffdio_writeprotect none = { 0 };
-
-	return tmem_sys(SYS_ioctl, pager->uffd, UFFDIO_WRITEPROTECT, &none) ==
-	       -EAGAIN;
-}
-
-/* Reads what is to be read.  0: no event is on its way; -EAGAIN, -EBUSY. */
+/* Reads what is to be read.  0: nothing is on its way (N2); -EAGAIN, -EBUSY. */
 static int read_all_locked(struct tmem_pager *pager) TMEM_REQUIRES(&pager->lock)
 {
 	uint64_t addr;
@@ -56,7 +46,7 @@ static int read_all_locked(struct tmem_pager *pager) TMEM_REQUIRES(&pager->lock)
 	} while (r >= 0);
 	if (r == -EBUSY)
 		return r;
-	return is_refused(pager) ? -EAGAIN : 0;
+	return tmem_install_is_refused(pager->uffd) ? -EAGAIN : 0;
 }
 
 /* Nothing is loading or leaving: fork mode has settled. */

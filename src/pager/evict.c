@@ -100,6 +100,8 @@ static bool put_back_locked(struct tmem_pager *pager,
 		r = tmem_install_copy(pager->uffd, vpn, page);
 		if (r > 0)
 			atomic_fetch_add(&pager->usage_delta_pages, 1);
+		if (r == -ENOENT && tmem_install_is_refused(pager->uffd))
+			r = -EAGAIN;
 		if (r != -EAGAIN && r != -ENOMEM)
 			break;
 		if (tries++ == PUT_BACK_TRIES)

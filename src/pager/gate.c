@@ -323,6 +323,8 @@ static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t at,
 			return;
 		r = found > 0 ? tmem_install_copy(child_uffd, to, page)
 			      : tmem_install_poison(child_uffd, to);
+		if (r == -ENOENT && tmem_install_is_refused(child_uffd))
+			r = -EAGAIN;
 		if (r == -EAGAIN)
 			hear_child(pager, child_uffd, page);
 		else if (r == -ENOMEM)

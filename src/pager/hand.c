@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/chaos.h"
 #include "heat.h"
+#include "install.h"
 #include "late.h"
 #include "move.h"
 #include "offsets.h"
@@ -147,6 +148,8 @@ unsigned tmem_hand_move_locked(struct tmem_pager *pager, struct tmem_batch *b,
 
 	if (moved)
 		tmem_late_quiet_locked(pager);
+	if (end == MOVE_GONE && tmem_install_is_refused(pager->uffd))
+		end = MOVE_AGAIN; /* moved away, perhaps */
 	note_moved(pager, b, handle, moved);
 	switch (end) {
 	case MOVE_ALL:

@@ -10,12 +10,20 @@
 #include "base/sys.h"
 #include "base/uffd.h"
 
-/* The kernel's two answers made one: how far it got, or why it did not. */
+/*
+ * The kernel's two answers made one: how far it got, or why it did not.
+ *
+ * One that had to wait for the memory map while an mremap() or munmap() had it
+ * finds nothing there, and does not look for events again: in tests, where
+ * that is rare, base/chaos.h makes it common.
+ */
 static long outcome(long r, int64_t bytes)
 {
 	if (bytes > 0)
 		return (long)(bytes / TMEM_PAGE_SIZE);
-	return bytes < 0 ? (long)bytes : r;
+	if (bytes < 0)
+		r = (long)bytes;
+	return r == -EAGAIN && tmem_chaos_hits(TMEM_CHAOS_UNTOLD) ? -ENOENT : r;
 }
 
 /* Nothing, but in tests: base/chaos.h. */
@@ -36,8 +44,9 @@ long tmem_install_pages(int uffd, uint64_t vpn, const void *pages, unsigned nr)
 	};
 	long r = made_up();
 
-	if (r == 0)
-		r = tmem_sys(SYS_ioctl, uffd, UFFDIO_COPY, &copy);
+	if (r < 0)
+		return r;
+	r = tmem_sys(SYS_ioctl, uffd, UFFDIO_COPY, &copy);
 	return outcome(r, copy.copy);
 }
 
@@ -56,8 +65,9 @@ long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr)
 	};
 	long r = made_up();
 
-	if (r == 0)
-		r = tmem_sys(SYS_ioctl, uffd, UFFDIO_ZEROPAGE, &zero);
+	if (r < 0)
+		return r;
+	r = tmem_sys(SYS_ioctl, uffd, UFFDIO_ZEROPAGE, &zero);
 	return outcome(r, zero.zeropage);
 }
 
@@ -69,8 +79,9 @@ long tmem_install_poison(int uffd, uint64_t vpn)
 	};
 	long r = made_up();
 
-	if (r == 0)
-		r = tmem_sys(SYS_ioctl, uffd, UFFDIO_POISON, &poison);
+	if (r < 0)
+		return r;
+	r = tmem_sys(SYS_ioctl, uffd, UFFDIO_POISON, &poison);
 	return outcome(r, poison.updated);
 }
 
@@ -82,4 +93,13 @@ void tmem_install_wake(int uffd, uint64_t vpn, unsigned nr)
 	};
 
 	tmem_sys(SYS_ioctl, uffd, UFFDIO_WAKE, &range);
+}
+
+bool tmem_install_is_refused(int uffd)
+{
+	/* The kernel looks for events before it looks at what is asked. */
+	struct uffdio_writeprotect nothing = { 0 };
+
+	return tmem_sys(SYS_ioctl, uffd, UFFDIO_WRITEPROTECT, &nothing) ==
+	       -EAGAIN;
 }

@@ -7,10 +7,13 @@
  * first `nr` of them, or fewer), or a negative errno if none is:
  *   -EAGAIN  an event waits to be read      -EEXIST  something is there
  *   -ENOENT  nothing (registered) is mapped  -ESRCH  the memory is gone
+ * With ENOENT the page may have moved, and the event wait to be read: who would
+ * lose it asks tmem_install_is_refused().
  */
 #ifndef TMEM_PAGER_INSTALL_H
 #define TMEM_PAGER_INSTALL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* nr pages in a row; all in one mapping, else -ENOENT. */
@@ -20,5 +23,11 @@ long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr);
 /* Whoever touches the page gets SIGBUS: it is lost. */
 long tmem_install_poison(int uffd, uint64_t vpn);
 void tmem_install_wake(int uffd, uint64_t vpn, unsigned nr);
+
+/*
+ * Is an event on its way, so that each of the above would be refused?  Those
+ * of all changes that were begun before the call count, and faults do not.
+ */
+bool tmem_install_is_refused(int uffd);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "base/sys.h"
 #include "event.h"
-#include "move.h"
+#include "install.h"
 #include "procfs.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -73,22 +73,12 @@ static bool was_moved_to(const struct tmem_pager *pager, uint64_t start,
 	return false;
 }
 
-bool tmem_late_is_quiet_locked(struct tmem_pager *pager)
-{
-	unsigned moved = 0;
-	uint64_t bell = (uintptr_t)pager->doorbell;
-
-	/* From a page that is never there. */
-	return tmem_move_out(pager->uffd, bell, bell + TMEM_PAGE_SIZE, 1,
-			     &moved) != MOVE_AGAIN;
-}
-
 bool tmem_late_may_register_locked(struct tmem_pager *pager, uint64_t start,
 				   uint64_t end)
 {
 	if (!was_moved_to(pager, tmem_vpn(start), tmem_vpn(end)))
 		return true;
-	if (!tmem_late_is_quiet_locked(pager))
+	if (tmem_install_is_refused(pager->uffd))
 		return false;
 	tmem_late_forget_locked(pager);
 	return true;

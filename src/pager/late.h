@@ -15,15 +15,15 @@
  *       or moved a page after it: the kernel refuses those (EAGAIN) from before
  *       a munmap until its event was read.  Then nothing is remembered.
  *   E2  What we registered ourselves would say nothing.  So where memory was
- *       moved to we register only when no event is on its way, which an ioctl
- *       that is bound to fail tells; then nothing is remembered.
+ *       moved to we register only when no event is on its way; then nothing is
+ *       remembered.
+ *   E3  What the table had of a place that memory was moved to is LATE_ASIDE
+ *       further on in the table, where no page can be, until the event about it
+ *       was read: within pager->aside.  When nothing is remembered, nothing is
+ *       there (but in fork mode: then until after it).
  *   E4  Memory that we find present although the table says that its page is
  *       out may have come there after that page was moved away, and the event
- * is on its way: then the table is right, and stays as it is. E3  What the
- * table had of a place that memory was moved to is LATE_ASIDE further on in the
- * table, where no page can be, until the event about it was read: within
- * pager->aside.  When nothing is remembered, nothing is there (but in fork
- * mode: then until after it).
+ *       is on its way: then the table is right, and stays as it is.
  *
  * All under the pager's lock.
  */
@@ -49,10 +49,6 @@ struct tmem_late_part {
 
 /* Memory was moved to [to, end) (vpns). */
 void tmem_late_moved_locked(struct tmem_pager *pager, uint64_t to, uint64_t end)
-	TMEM_REQUIRES(&pager->lock);
-
-/* Had every event been read when this was called?  Asks the kernel. */
-bool tmem_late_is_quiet_locked(struct tmem_pager *pager)
 	TMEM_REQUIRES(&pager->lock);
 
 /* May [start, end) (addresses) be registered now?  E2 */

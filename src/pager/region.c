@@ -11,6 +11,7 @@
 #include "base/uffd.h"
 #include "budget.h"
 #include "event.h"
+#include "install.h"
 #include "late.h"
 #include "offsets.h"
 #include "pin.h"
@@ -115,7 +116,7 @@ static bool found_present_locked(struct tmem_pager *pager, struct scan *s,
 		return false;
 	entry = tmem_table_entry(&pager->table, handle);
 	if (tmem_entry_state(entry) >= PAGE_STORED &&
-	    !tmem_late_is_quiet_locked(pager)) /* E4 */
+	    tmem_install_is_refused(pager->uffd)) /* late.h, E4 */
 		return true;
 	switch (tmem_entry_state(entry)) {
 	case PAGE_NONE:

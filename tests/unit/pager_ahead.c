@@ -35,7 +35,6 @@
 #include "pager/install.h"
 #include "pager/late.h"
 #include "pager/load.h"
-#include "pager/move.h"
 #include "pager/offsets.h"
 #include "pager/region.h"
 #include "wire/anchor.h"
@@ -117,15 +116,10 @@ bool tmem_swapfile_is_roomy(const struct tmem_swapfile *f)
 }
 
 /* Nothing is registered here. */
-enum tmem_move_end tmem_move_out(int uffd, uint64_t from, uint64_t to,
-				 unsigned nr, unsigned *ret_moved)
+bool tmem_install_is_refused(int uffd)
 {
 	(void)uffd;
-	(void)from;
-	(void)to;
-	(void)nr;
-	*ret_moved = 0;
-	return MOVE_GONE;
+	return false;
 }
 
 bool tmem_budget_store_has_room(const struct tmem_pager *p)

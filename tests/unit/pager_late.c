@@ -21,7 +21,7 @@
 #include "base/sys.h"
 #include "fstest.h"
 #include "pager/event.h"
-#include "pager/move.h"
+#include "pager/install.h"
 #include "pager/procfs.h"
 
 enum {
@@ -65,14 +65,10 @@ static void empty(void)
 static bool quiet = true;
 
 /* The ioctl that asks whether an event is on its way. */
-enum tmem_move_end tmem_move_out(int uffd, uint64_t from, uint64_t to,
-				 unsigned nr, unsigned *ret_moved)
+bool tmem_install_is_refused(int uffd)
 {
 	(void)uffd;
-	CHECK_EQ(to, from + 4096);
-	CHECK_EQ(nr, 1);
-	*ret_moved = 0;
-	return quiet ? MOVE_GONE : MOVE_AGAIN;
+	return !quiet;
 }
 
 void tmem_event_forget_locked(struct tmem_pager *p, uint64_t start,
