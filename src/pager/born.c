@@ -62,8 +62,8 @@ static bool is_out(const struct tmem_pager *pager, uint32_t handle)
 static bool fetch_locked(struct tmem_pager *pager, uint32_t handle)
 	TMEM_REQUIRES(&pager->lock)
 {
-	uint64_t vpn =
-		tmem_event_follow(pager, tmem_table_vpn(&pager->table, handle));
+	uint64_t vpn = tmem_notes_follow(pager->deferred,
+					 tmem_table_vpn(&pager->table, handle));
 	int found = 0;
 	long r = 0;
 

@@ -128,60 +128,6 @@ void tmem_event_apply_locked(struct tmem_pager *pager,
 	}
 }
 
-/* Is what is at vpn there because of this move? */
-static bool is_aside(const struct tmem_note *n, uint64_t vpn)
-{
-	return vpn >= n->to + LATE_ASIDE && vpn < n->to + LATE_ASIDE + n->nr;
-}
-
-uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn)
-{
-	return tmem_event_resolve_by(pager, vpn,
-				     atomic_load(&pager->deferred->nr));
-}
-
-uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
-			       uint64_t nr)
-{
-	while (nr-- > 0) {
-		const struct tmem_note *n = &pager->deferred->note[nr];
-
-		if (n->kind != NOTE_MOVED) {
-			if (vpn >= n->from && vpn < n->to)
-				return UINT64_MAX;
-		} else if (vpn >= n->to && vpn < n->to + n->nr) {
-			vpn = vpn - n->to + n->from;
-		} else if (is_aside(n, vpn)) {
-			vpn -= LATE_ASIDE;
-		} else if (vpn >= n->from && vpn < n->from + n->nr) {
-			return UINT64_MAX;
-		}
-	}
-	return vpn;
-}
-
-uint64_t tmem_event_follow(const struct tmem_pager *pager, uint64_t vpn)
-{
-	const struct tmem_deferred *d = pager->deferred;
-	uint64_t i, nr = atomic_load(&d->nr);
-
-	for (i = 0; i < nr; i++) {
-		const struct tmem_note *n = &d->note[i];
-
-		if (n->kind != NOTE_MOVED) {
-			if (vpn >= n->from && vpn < n->to)
-				return UINT64_MAX;
-		} else if (vpn >= n->from && vpn < n->from + n->nr) {
-			vpn = vpn - n->from + n->to;
-		} else if (vpn >= n->to && vpn < n->to + n->nr) {
-			vpn += LATE_ASIDE;
-		} else if (is_aside(n, vpn)) {
-			return UINT64_MAX;
-		}
-	}
-	return vpn;
-}
-
 void tmem_event_catch_up_locked(struct tmem_pager *pager)
 {
 	struct tmem_deferred *d = pager->deferred;

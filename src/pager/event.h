@@ -6,15 +6,12 @@
  * read; the event is read and applied under the pager's lock (P1).
  *
  * In fork mode (P4) an event is put off, once nothing is in flight any more:
- * noted in one page, in order, and faults look through those notes first.  One
- * page, because fork copies memory page by page: the child's copy of the notes
- * is some prefix of them, never a torn one, and is what had been read when the
- * child was made.
+ * noted in one page, in order, and faults look through those notes first.
  *
  * An event that was read before the fork's own may have happened before the
- * child was made or just after.  So what it covers is put into the child's
- * memory wherever the child still has it mapped, and the child forgets what
- * its table says of it: both are right in either case.
+ * child was made or just after, and the other way round: seen.h finds out.
+ * What the notes cover is then put into the child's memory, and the child
+ * forgets what its table says of it.
  */
 #ifndef TMEM_PAGER_EVENT_H
 #define TMEM_PAGER_EVENT_H
@@ -23,30 +20,8 @@
 #include <stdint.h>
 
 #include "base/uffd.h"
+#include "notes.h"
 #include "pager.h"
-
-enum tmem_note_kind {
-	NOTE_GONE = 1,
-	NOTE_UNMAPPED,
-	NOTE_MOVED
-};
-
-struct tmem_note {
-	uint64_t kind; /* enum tmem_note_kind */
-	uint64_t from; /* vpns */
-	uint64_t to;   /* end, or for NOTE_MOVED the new place */
-	uint64_t nr;
-};
-
-enum {
-	EVENT_NOTES = (4096 - 64) / 32
-};
-
-struct tmem_deferred {
-	_Atomic uint64_t nr;
-	uint64_t reserved[7];
-	struct tmem_note note[EVENT_NOTES];
-};
 
 /*
  * Reads one message.  A fault: returns 1 with its address in *ret_addr, the
@@ -63,18 +38,6 @@ bool tmem_event_is_full(const struct tmem_pager *pager);
 /* Drops what is known of [start, end) (vpns): its content is not wanted. */
 void tmem_event_forget_locked(struct tmem_pager *pager, uint64_t start,
 			      uint64_t end) TMEM_REQUIRES(&pager->lock);
-
-/*
- * Where, by the first nr notes, the content of vpn is in the table;
- * UINT64_MAX: gone.
- */
-uint64_t tmem_event_resolve_by(const struct tmem_pager *pager, uint64_t vpn,
-			       uint64_t nr);
-/* By all of them. */
-uint64_t tmem_event_resolve(const struct tmem_pager *pager, uint64_t vpn);
-
-/* The other way: where what the table has at vpn is now; likewise. */
-uint64_t tmem_event_follow(const struct tmem_pager *pager, uint64_t vpn);
 
 /* In a fork's child: forgets what the notes cover. */
 void tmem_event_forget_noted_locked(struct tmem_pager *pager,

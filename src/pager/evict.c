@@ -93,8 +93,9 @@ static bool put_back_locked(struct tmem_pager *pager,
 
 	while (!f->gone) {
 		/* Unmapped or moved while events are put off? */
-		vpn = tmem_event_follow(
-			pager, tmem_table_vpn(&pager->table, f->handle));
+		vpn = tmem_notes_follow(
+			pager->deferred,
+			tmem_table_vpn(&pager->table, f->handle));
 		if (vpn == UINT64_MAX)
 			break;
 		r = tmem_install_copy(pager->uffd, vpn, page);

@@ -14,18 +14,21 @@
 #include "event.h"
 #include "evict.h"
 #include "install.h"
+#include "late.h"
 #include "link.h"
 #include "lost.h"
 #include "offsets.h"
 #include "pin.h"
 #include "procfs.h"
 #include "region.h"
+#include "seen.h"
 #include "serve.h"
 #include "start.h"
 
 enum {
 	CHILD_POLL_MS = 100,
-	CHILD_WAIT_NS_MAX = 2000000000
+	CHILD_WAIT_NS_MAX = 2000000000,
+	EVENTS_WAIT_NS_MAX = 10000000
 };
 
 static void ring(struct tmem_pager *pager)
@@ -273,8 +276,8 @@ static void birth(struct tmem_pager *pager)
 	g->announced = false;
 }
 
-static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
-		       uint8_t *page);
+static void make_whole(struct tmem_pager *pager, int child_uffd,
+		       const struct tmem_deferred *seen, uint8_t *page);
 
 /* An event of the child's stands in the way of an ioctl. */
 static void hear_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
@@ -285,8 +288,7 @@ static void hear_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 	    (long)sizeof(msg))
 		return;
 	if (msg.event == UFFD_EVENT_FORK) {
-		make_whole(pager, (int)msg.arg.fork.ufd,
-			   pager->gate.child_notes, page);
+		make_whole(pager, (int)msg.arg.fork.ufd, pager->seen, page);
 		tmem_sys_close((int)msg.arg.fork.ufd);
 	} else if (msg.event == UFFD_EVENT_PAGEFAULT) { /* not now */
 		tmem_install_wake(child_uffd,
@@ -336,12 +338,9 @@ static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t at,
 		note_lost(pager, at, to, found);
 }
 
-/*
- * All that is out, into the child's memory.  Of the notes only the first ones
- * are about what it has: the others are of its parent's later life.
- */
-static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
-		       uint8_t *page)
+/* All that is out, into the child's memory. */
+static void make_whole(struct tmem_pager *pager, int child_uffd,
+		       const struct tmem_deferred *seen, uint8_t *page)
 {
 	uint32_t nr, i;
 
@@ -354,8 +353,8 @@ static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
 		for (i = 0; i < LEAF_PAGES; i++)
 			if (leaf->entry[i])
 				copy_page(pager, child_uffd,
-					  tmem_event_resolve_by(
-						  pager, leaf->base + i, notes),
+					  tmem_notes_resolve(seen,
+							     leaf->base + i),
 					  leaf->base + i, page);
 	}
 }
@@ -364,8 +363,7 @@ static void make_whole(struct tmem_pager *pager, int child_uffd, uint64_t notes,
 static void answer_child(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
 			 uint8_t *page)
 {
-	uint64_t at =
-		tmem_event_resolve_by(pager, vpn, pager->gate.child_notes);
+	uint64_t at = tmem_notes_resolve(pager->seen, vpn);
 	int found = tmem_serve_peek_at(pager, at, page);
 	long r;
 
@@ -398,8 +396,8 @@ static enum child_end read_child(struct tmem_pager *pager, int child_uffd,
 		uint64_t addr = msg.arg.pagefault.address & ~4095ull;
 
 		if (msg.event == UFFD_EVENT_FORK) {
-			make_whole(pager, (int)msg.arg.fork.ufd,
-				   pager->gate.child_notes, page);
+			make_whole(pager, (int)msg.arg.fork.ufd, pager->seen,
+				   page);
 			tmem_sys_close((int)msg.arg.fork.ufd);
 		}
 		if (msg.event != UFFD_EVENT_PAGEFAULT)
@@ -465,7 +463,7 @@ static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 			end = CHILD_WANTS_ALL;
 	}
 	if (end == CHILD_WANTS_ALL)
-		make_whole(pager, child_uffd, pager->gate.child_notes, page);
+		make_whole(pager, child_uffd, pager->seen, page);
 	/* It may have a pager even so, which was late. */
 	if (end != CHILD_GOES_ON)
 		send_notes(pager, child_uffd);
@@ -473,46 +471,65 @@ static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
 		tmem_sys_close(pidfd);
 }
 
-/* One page of a noted range: to where the child may have it, if it does. */
-static void give_noted(struct tmem_pager *pager, uint64_t vpn, uint64_t nr,
-		       uint64_t to)
+static void give_range(struct tmem_pager *pager, uint64_t vpn, uint64_t end)
 {
-	copy_page(pager, pager->gate.child_uffd,
-		  tmem_event_resolve_by(pager, vpn, nr), to, pager->gate_page);
+	for (; vpn < end && end <= LATE_ASIDE; vpn++)
+		copy_page(pager, pager->gate.child_uffd,
+			  tmem_notes_resolve(pager->seen, vpn), vpn,
+			  pager->gate_page);
 }
 
 /* See event.h: what was unmapped or moved around the time of the fork. */
 static void give_all_noted(struct tmem_pager *pager)
 {
-	uint64_t i, vpn, nr = pager->gate.child_notes;
+	uint64_t i, nr = pager->gate.child_notes;
 
 	for (i = 0; i < nr; i++) {
 		const struct tmem_note *n = &pager->deferred->note[i];
-		uint64_t end = n->kind == NOTE_MOVED ? n->from + n->nr : n->to;
 
-		if (n->kind == NOTE_GONE)
-			continue;
-		for (vpn = n->from; vpn < end; vpn++) {
-			give_noted(pager, vpn, i, vpn);
-			if (n->kind == NOTE_MOVED)
-				give_noted(pager, vpn, i,
-					   vpn - n->from + n->to);
+		if (n->kind == NOTE_UNMAPPED) {
+			give_range(pager, n->from, n->to);
+		} else if (n->kind == NOTE_MOVED) {
+			give_range(pager, n->from, n->from + n->nr);
+			give_range(pager, n->to, n->to + n->nr);
 		}
 	}
+}
+
+/*
+ * What happened before the child was made has mostly been read; what has not
+ * makes the kernel refuse, and is read by the handlers.
+ */
+static void find_seen(struct tmem_pager *pager, int child_uffd, uint8_t *page)
+{
+	uint64_t until = tmem_sys_now_ns() + EVENTS_WAIT_NS_MAX;
+	struct tmem_gate *g = &pager->gate;
+	int r;
+
+	while (tmem_install_is_refused(pager->uffd) &&
+	       tmem_sys_now_ns() < until)
+		tmem_sys_pause();
+	g->child_notes = atomic_load(&pager->deferred->nr);
+	/* For children that it may have by then. */
+	memcpy(pager->seen, pager->deferred, sizeof(*pager->seen));
+	do {
+		r = tmem_seen_find(pager->deferred, g->child_notes, g->heard,
+				   child_uffd, pager->seen);
+		if (r == -EAGAIN)
+			hear_child(pager, child_uffd, page);
+	} while (r == -EAGAIN);
 }
 
 static void make_raw_child_whole(struct tmem_pager *pager, int child_uffd,
 				 uint8_t *page)
 {
-	uint64_t notes = pager->gate.child_notes;
-
 	if (settle(pager)) {
-		make_whole(pager, child_uffd, notes, page);
+		make_whole(pager, child_uffd, pager->seen, page);
 		return;
 	}
 	/* What is in motion stops for us, however long this takes. */
 	tmem_lock_acquire(&pager->lock);
-	make_whole(pager, child_uffd, notes, page);
+	make_whole(pager, child_uffd, pager->seen, page);
 	tmem_lock_release(&pager->lock);
 }
 
@@ -522,6 +539,7 @@ static void run_child(struct tmem_pager *pager)
 	uint8_t *page = pager->gate_page;
 	int child_uffd = g->child_uffd;
 
+	find_seen(pager, child_uffd, page);
 	if (g->announced) {
 		give_all_noted(pager);
 		serve_child(pager, child_uffd, page);
@@ -577,7 +595,7 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 	if (g->child_uffd >= 0 ||
 	    (g->announced && !atomic_load(&g->expected))) {
 		/* A second one while the gate is busy: made whole here. */
-		make_whole(pager, child_uffd, atomic_load(&pager->deferred->nr),
+		make_whole(pager, child_uffd, pager->deferred,
 			   pager->spare_page);
 		tmem_sys_close(child_uffd);
 		return;
@@ -587,7 +605,7 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 		rescue_frames_locked(pager, child_uffd);
 	}
 	TMEM_CHAOS_AT(FORK_HEARD, 0);
-	g->child_notes = atomic_load(&pager->deferred->nr);
+	g->heard = atomic_load(&pager->deferred->nr);
 	g->child_uffd = child_uffd;
 	atomic_store(&g->expected, false);
 	ring(pager);

@@ -103,3 +103,19 @@ bool tmem_install_is_refused(int uffd)
 	return tmem_sys(SYS_ioctl, uffd, UFFDIO_WRITEPROTECT, &nothing) ==
 	       -EAGAIN;
 }
+
+int tmem_install_is_watched(int uffd, uint64_t vpn)
+{
+	/* Nothing that anonymous memory could do: EINVAL. */
+	struct uffdio_continue c = {
+		.range = { .start = vpn * TMEM_PAGE_SIZE,
+			   .len = TMEM_PAGE_SIZE },
+	};
+	long r = tmem_sys(SYS_ioctl, uffd, UFFDIO_CONTINUE, &c);
+
+	if (c.mapped < 0)
+		r = (long)c.mapped;
+	if (r == -EINVAL)
+		return 1;
+	return r == -ENOENT ? 0 : (int)r;
+}

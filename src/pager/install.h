@@ -30,4 +30,7 @@ void tmem_install_wake(int uffd, uint64_t vpn, unsigned nr);
  */
 bool tmem_install_is_refused(int uffd);
 
+/* Is this page mapped, and watched by this userfaultfd?  1, 0, -errno. */
+int tmem_install_is_watched(int uffd, uint64_t vpn);
+
 #endif

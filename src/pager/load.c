@@ -59,7 +59,7 @@ bool tmem_load_stands(const struct tmem_pager *pager,
 {
 	return load->handle != TABLE_NO_HANDLE &&
 	       tmem_table_vpn(&pager->table, load->handle) == load->vpn &&
-	       tmem_event_resolve(pager, load->vpn) == load->vpn;
+	       tmem_notes_resolve(pager->deferred, load->vpn) == load->vpn;
 }
 
 /*

@@ -135,7 +135,8 @@ struct tmem_gate {
 	bool settling;		  /* events are still applied: event.h */
 	_Atomic bool expected;	  /* that fork's event was not read yet */
 	int32_t child_uffd;	  /* from the fork event; -1 */
-	uint64_t child_notes;	  /* put off when that event was read */
+	uint64_t heard;		  /* notes when that event was read */
+	uint64_t child_notes;	  /* those that the child may have seen */
 	int32_t child_slot;	  /* claimed for the child */
 	uint32_t child_reason;	  /* if not: enum tmem_not_paged */
 	bool whole;		  /* birth.h: nothing is to be out */
@@ -273,6 +274,7 @@ struct tmem_pager {
 	struct tmem_gate gate;
 	uint8_t *doorbell; /* two pages, registered, never populated: fork.h */
 	struct tmem_deferred *deferred; /* event.h */
+	struct tmem_deferred *seen;	/* by the child in hand: seen.h */
 	struct tmem_birth *birth;	/* birth.h */
 	uint8_t *birth_stack;
 	uint64_t *stash; /* vpns of faults that have to ask again: born.c */

@@ -150,8 +150,8 @@ static enum answer answer_locked(struct tmem_pager *pager,
 
 int tmem_serve_peek(struct tmem_pager *pager, uint64_t vpn, void *ret_page)
 {
-	return tmem_serve_peek_at(pager, tmem_event_resolve(pager, vpn),
-				  ret_page);
+	return tmem_serve_peek_at(
+		pager, tmem_notes_resolve(pager->deferred, vpn), ret_page);
 }
 
 int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page)
@@ -185,7 +185,7 @@ int tmem_serve_peek_at(struct tmem_pager *pager, uint64_t at, void *ret_page)
 static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
 {
 	struct tmem_pager *pager = me->pager;
-	uint64_t at = tmem_event_resolve(pager, vpn);
+	uint64_t at = tmem_notes_resolve(pager->deferred, vpn);
 	int found = tmem_serve_peek_at(pager, at, me->page);
 	long r;
 

@@ -412,7 +412,8 @@ static int plan(struct tmem_pager *pager)
 	pager->gate.child_uffd = -1;
 	pager->doorbell = tmem_pager_map(pager, 2ul * TMEM_PAGE_SIZE);
 	pager->deferred = tmem_pager_map(pager, sizeof(*pager->deferred));
-	if (!pager->doorbell || !pager->deferred)
+	pager->seen = tmem_pager_map(pager, sizeof(*pager->seen));
+	if (!pager->doorbell || !pager->deferred || !pager->seen)
 		return -ENOMEM;
 	r = tmem_birth_init(pager);
 	if (r == 0)

@@ -27,9 +27,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/assert.h"
+#include "fstest.h"
 #include "pager/event.h"
 #include "pager/gate.h"
 #include "pager/install.h"
@@ -61,17 +61,15 @@ static struct tmem_anchor anchor;
 static struct tmem_tree tree;
 static struct tmem_tree_slot slot;
 static struct tmem_handler *me = &pager.handlers[0];
-static uint64_t rng, last_id;
+static struct rng rng;
+static uint64_t last_id;
 static unsigned nr_installed, nr_refused;
 
 struct tmem_pager *tmem_pager;
 
 static uint32_t roll(uint32_t n)
 {
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (uint32_t)(rng >> 20) % n;
+	return (uint32_t)rng_below(&rng, n);
 }
 
 static uint32_t state_of(unsigned i)
@@ -125,7 +123,7 @@ bool tmem_install_is_refused(int uffd)
 bool tmem_budget_store_has_room(const struct tmem_pager *p)
 {
 	(void)p;
-	return rng & 1;
+	return roll(2);
 }
 
 bool tmem_frontswap_test(struct tmem_frontswap *fs, unsigned type,
@@ -267,7 +265,7 @@ static void swapped_events(void)
 static void fault_in_fork_mode(unsigned i)
 {
 	if (present[i] || state_of(i) != PAGE_STORED ||
-	    tmem_event_resolve(&pager, BASE + i) != BASE + i)
+	    tmem_notes_resolve(pager.deferred, BASE + i) != BASE + i)
 		return;
 	present[i] = true;
 	there[i] = want[i];
@@ -484,12 +482,14 @@ static void check_notes(void) TMEM_UNANALYSED
 		}
 		atomic_store(&d->nr, k + 1);
 		for (vpn = BASE; vpn < BASE + 64; vpn++) {
-			at = tmem_event_follow(&pager, vpn);
+			at = tmem_notes_follow(pager.deferred, vpn);
 			TMEM_ASSERT(at == UINT64_MAX ||
-				    tmem_event_resolve(&pager, at) == vpn);
-			at = tmem_event_resolve(&pager, vpn);
+				    tmem_notes_resolve(pager.deferred, at) ==
+					    vpn);
+			at = tmem_notes_resolve(pager.deferred, vpn);
 			TMEM_ASSERT(at == UINT64_MAX ||
-				    tmem_event_follow(&pager, at) == vpn);
+				    tmem_notes_follow(pager.deferred, at) ==
+					    vpn);
 		}
 	}
 	atomic_store(&d->nr, 0);
@@ -498,11 +498,8 @@ static void check_notes(void) TMEM_UNANALYSED
 int main(int argc, char **argv)
 {
 	unsigned long steps = argc > 1 ? strtoul(argv[1], NULL, 10) : 20000, i;
-	const char *seed = argc > 2 ? argv[2] : getenv("TMEM_SEED");
 
-	rng = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
-	printf("seed %llu\n", (unsigned long long)rng);
-	rng = rng * 2 + 1;
+	rng.state = seed_from(argc, argv, 2);
 	pager.tree = &tree;
 	pager.slot = &slot;
 	atomic_store(&tree.limit_bytes, (uint64_t)NR * TMEM_PAGE_SIZE);

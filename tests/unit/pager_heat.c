@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "fstest.h"
 
 enum {
 	NR = 64 * LEAF_PAGES,
@@ -22,15 +23,7 @@ enum {
 static struct tmem_pager pager;
 static struct tmem_tree tree;
 static uint32_t handles[NR];
-static uint64_t rng;
-
-static uint64_t next(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return rng;
-}
+static struct rng rng;
 
 static void fail(const char *what, unsigned i)
 {
@@ -88,7 +81,7 @@ static void touch(unsigned i) TMEM_REQUIRES(&pager.lock)
 	if (is_resident(i))
 		return;
 	tmem_table_set(&pager.table, handles[i], PAGE_RESIDENT, 0);
-	if (next() % 8 == 0) {
+	if (rng_next(&rng) % 8 == 0) {
 		tmem_heat_arrived_locked(&pager, handles[i]);
 		if (rounds_of(i))
 			fail("read ahead, and hot", i);
@@ -100,7 +93,8 @@ static void touch(unsigned i) TMEM_REQUIRES(&pager.lock)
 	if (!tmem_heat_is_fresh(&pager, leaf_of(i)))
 		fail("just come, and not fresh", i);
 	while (pager.table.nr_resident > ROOM)
-		visit((unsigned)(next() % (NR / LEAF_PAGES)) * LEAF_PAGES);
+		visit((unsigned)(rng_next(&rng) % (NR / LEAF_PAGES)) *
+		      LEAF_PAGES);
 }
 
 /* How many of the touches were misses, in the second half. */
@@ -110,7 +104,8 @@ static unsigned long run(unsigned long steps) TMEM_REQUIRES(&pager.lock)
 
 	for (k = 0; k < steps; k++) {
 		unsigned i =
-			(unsigned)(next() % 2 ? next() % HOT : next() % NR);
+			(unsigned)(rng_next(&rng) % 2 ? rng_next(&rng) % HOT
+						      : rng_next(&rng) % NR);
 
 		misses += k > steps / 2 && !is_resident(i);
 		touch(i);
@@ -126,9 +121,7 @@ int main(int argc, char **argv)
 	unsigned long with, without;
 	unsigned i;
 
-	rng = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
-	printf("seed %llu\n", (unsigned long long)rng);
-	rng = rng * 2 + 1;
+	rng.state = seed_from(argc, argv, 2);
 	pager.tree = &tree;
 	tmem_lock_init(&pager.lock, TMEM_RANK_PAGER);
 	tmem_heat_init(&pager);

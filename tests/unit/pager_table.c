@@ -9,7 +9,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "fstest.h"
 
 enum {
 	NR_PLACES = 5,
@@ -21,15 +22,7 @@ static const uint64_t place[NR_PLACES] = { 0x10, 0x7f0000000ull, 0x7fffff000ull,
 					   0x300000000ull, 0x55d5c0123ull };
 static uint32_t want[NR];
 static bool loose[NR];
-static uint64_t rng;
-
-static uint64_t next(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return rng;
-}
+static struct rng rng;
 
 static uint64_t vpn_of(unsigned i)
 {
@@ -57,8 +50,9 @@ static void drop(void *arg, uint32_t handle, uint32_t entry)
 
 static void set_one(struct tmem_table *table, unsigned i)
 {
-	uint32_t state = (uint32_t)(next() % 7);
-	uint32_t value = state ? (uint32_t)next() & TABLE_VALUE_MASK : 0;
+	uint32_t state = (uint32_t)(rng_next(&rng) % 7);
+	uint32_t value =
+		state ? (uint32_t)rng_next(&rng) & TABLE_VALUE_MASK : 0;
 	uint32_t handle = tmem_table_make(table, vpn_of(i));
 
 	if (handle == TABLE_NO_HANDLE)
@@ -67,10 +61,10 @@ static void set_one(struct tmem_table *table, unsigned i)
 		fail("handle of another page", i);
 	tmem_table_set(table, handle, (enum tmem_page_state)state, value);
 	want[i] = state << TABLE_VALUE_BITS | value;
-	loose[i] = state >= PAGE_STORED && next() % 2;
+	loose[i] = state >= PAGE_STORED && rng_next(&rng) % 2;
 	if (loose[i])
 		tmem_table_set_loose(table, handle);
-	if (next() % 8 == 0) {
+	if (rng_next(&rng) % 8 == 0) {
 		handle = tmem_table_make(table, vpn_of(i));
 		tmem_table_pin(table, handle);
 	}
@@ -79,7 +73,7 @@ static void set_one(struct tmem_table *table, unsigned i)
 /* A range is walked, counted against the array, and sometimes emptied. */
 static void walk_some(struct tmem_table *table, unsigned i)
 {
-	unsigned end = i + (unsigned)(next() % (PAGES - i % PAGES)) + 1;
+	unsigned end = i + (unsigned)(rng_next(&rng) % (PAGES - i % PAGES)) + 1;
 	unsigned found = 0, expected = 0, k;
 
 	for (k = i; k < end; k++)
@@ -87,7 +81,7 @@ static void walk_some(struct tmem_table *table, unsigned i)
 	tmem_table_walk(table, vpn_of(i), vpn_of(end - 1) + 1, count, &found);
 	if (found != expected)
 		fail("walk", i);
-	if (next() % 4)
+	if (rng_next(&rng) % 4)
 		return;
 	tmem_table_unpin(table, vpn_of(i), vpn_of(end - 1) + 1);
 	tmem_table_walk(table, vpn_of(i), vpn_of(end - 1) + 1, drop, table);
@@ -101,17 +95,16 @@ int main(int argc, char **argv)
 	struct tmem_table table;
 	unsigned i;
 
-	rng = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL) | 1;
-	printf("seed %llu\n", (unsigned long long)rng);
+	rng.state = seed_from(argc, argv, 2);
 	if (tmem_table_init(&table) != 0)
 		fail("init", 0);
 	while (steps--) {
-		i = (unsigned)(next() % NR);
-		if (next() % 64)
+		i = (unsigned)(rng_next(&rng) % NR);
+		if (rng_next(&rng) % 64)
 			set_one(&table, i);
 		else
 			walk_some(&table, i);
-		i = (unsigned)(next() % NR);
+		i = (unsigned)(rng_next(&rng) % NR);
 		if (tmem_table_get(&table, vpn_of(i)) != want[i])
 			fail("get", i);
 		if (want[i] &&
