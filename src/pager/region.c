@@ -44,9 +44,11 @@ struct scan {
 	struct tmem_range *runs;
 	unsigned nr_runs;
 	struct page_region *regions;
+	bool all; /* whatever might be registered */
 	/* Adopting: everything up to here is known to be mapped or dropped. */
 	bool adopt;
 	bool unsure; /* something that is out is not as it was */
+	bool lost;   /* something that is out is mapped, and not watched */
 	uint64_t adopted;
 	uint64_t zeros; /* pages found that are the kernel's of zeros */
 };
@@ -199,7 +201,7 @@ static void look_if_mapped(void *arg, uint32_t handle, uint32_t entry)
 	if (tmem_entry_state(entry) >= PAGE_STORED &&
 	    tmem_sys(SYS_mincore, vpn * TMEM_PAGE_SIZE, TMEM_PAGE_SIZE,
 		     &there) != -ENOMEM)
-		s->unsure = true;
+		s->unsure = s->lost = true;
 }
 
 static void drop_unmapped(struct tmem_pager *pager, struct scan *s,
@@ -207,9 +209,8 @@ static void drop_unmapped(struct tmem_pager *pager, struct scan *s,
 {
 	if (!s->adopt || s->adopted >= until)
 		return;
-	if (pager->trapped)
-		tmem_table_walk(&pager->table, tmem_vpn(s->adopted),
-				tmem_vpn(until), look_if_mapped, s);
+	tmem_table_walk(&pager->table, tmem_vpn(s->adopted), tmem_vpn(until),
+			look_if_mapped, s);
 	tmem_event_forget_locked(pager, tmem_vpn(s->adopted), tmem_vpn(until));
 }
 
@@ -228,18 +229,16 @@ static void register_run(struct tmem_pager *pager, struct scan *s,
 	TMEM_REQUIRES(&pager->lock)
 {
 	drop_unmapped(pager, s, start);
-	s->adopted = end;
+	s->adopted = start;
 	if (!tmem_late_may_register_locked(pager, start, end)) {
 		s->unsure = true; /* the next scan */
 		return;
 	}
 	if (register_range(pager, start, end) < 0) {
 		s->unsure = true;
-		if (s->adopt)
-			tmem_event_forget_locked(pager, tmem_vpn(start),
-						 tmem_vpn(end));
 		return;
 	}
+	s->adopted = end;
 	s->unsure |= keep_from_children(pager, start, end) == -ENOMEM;
 	if (end - start >= SMALL_BYTES) /* else none can be there */
 		tmem_sys_madvise(tmem_sys_pointer(start), end - start,
@@ -278,13 +277,35 @@ static void add_mapping(struct scan *s, uint64_t start, uint64_t end)
 	add_piece(s, start, end);
 }
 
+static void note_known(void *arg, uint32_t handle, uint32_t entry)
+{
+	(void)handle;
+	(void)entry;
+	*(bool *)arg = true;
+}
+
+/* Was it registered before? */
+static bool may_be_registered(struct scan *s, uint64_t start, uint64_t end)
+{
+	bool known = s->all;
+
+	if (s->adopt && !known)
+		tmem_table_walk(&s->pager->table, tmem_vpn(start),
+				tmem_vpn(end), note_known, &known);
+	return known;
+}
+
 static void see_mapping(struct scan *s, uint64_t start, uint64_t end,
 			uint64_t inode, bool is_private, const char *name)
 {
 	if (inode)
 		s->file_end = end;
-	/* The end of a library's data: libc's serves us, too. */
-	if (start == s->file_end && end - start < BSS_BYTES)
+	/*
+	 * The end of a library's data: libc's serves us, too.  A library that
+	 * was loaded later may come to lie in front of other memory.
+	 */
+	if (start == s->file_end && end - start < BSS_BYTES &&
+	    !may_be_registered(s, start, end))
 		return;
 	if (inode || !is_private ||
 	    (*name == '[' && memcmp(name, "[heap]", 6) != 0 &&
@@ -293,7 +314,7 @@ static void see_mapping(struct scan *s, uint64_t start, uint64_t end,
 	if (end - start < SMALL_BYTES && !s->pager->small_too) {
 		s->small_bytes += end - start;
 		/* Left out now, but perhaps not before: keep what it knows. */
-		if (!s->adopt)
+		if (!s->adopt && !s->all)
 			return;
 	}
 	add_mapping(s, start, end);
@@ -429,6 +450,8 @@ static bool scan(struct tmem_pager *pager, bool adopt)
 	pager->zeros_new = true;
 	PAGER_COUNT(pager, scans, 1);
 	tmem_lock_release(&pager->lock);
+	/* It would read zeros, and there is no fork to try again. */
+	TMEM_ASSERT(!s.lost || pager->trapped);
 	return !s.unsure;
 }
 
@@ -519,13 +542,13 @@ static void advise_runs(const struct tmem_pager *pager, int advice)
 
 void tmem_region_let_go_locked(struct tmem_pager *pager)
 {
-	/* Whatever might be registered: small ranges, too. */
-	struct scan s = new_scan(pager, true);
+	struct scan s = new_scan(pager, false);
 
+	s.all = true;
 	collect_excluded(&s);
 	parse_maps(&s);
 	if (s.nr_runs == MAX_RUNS) { /* then as when they were registered */
-		s.adopt = false;
+		s.all = false;
 		parse_maps(&s);
 	}
 	pager->nr_let = s.nr_runs;

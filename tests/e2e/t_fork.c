@@ -10,9 +10,11 @@
  *   thread    a thread that is not the first one forks
  *   atfork    handlers of pthread_atfork touch evicted memory
  *   vfork     the child writes into the parent's memory
+ *   behind    memory behind a file that was mapped later, as dlopen() does
  */
 #include "torture.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -279,15 +281,59 @@ static void vfork_child(void)
 	tt_region_unmap(&region);
 }
 
+/* A page of a file ends where the region begins. */
+static void put_file_in_front(void)
+{
+	FILE *f = tmpfile();
+	unsigned char *at = region.base - TT_PAGE;
+
+	TT_ASSERT(f && ftruncate(fileno(f), TT_PAGE) == 0);
+	TT_ASSERT(mmap(at, TT_PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_FIXED, fileno(f), 0) == at);
+	fclose(f);
+}
+
+static void behind(void)
+{
+	size_t pages = 64;
+	unsigned char *room;
+
+	/* Alone: with others it would be more than a library's data. */
+	room = tt_map((pages + 2) * TT_PAGE);
+	TT_SYS(mprotect(room, TT_PAGE, PROT_NONE));
+	TT_SYS(mprotect(room + (pages + 1) * TT_PAGE, TT_PAGE, PROT_NONE));
+	region.base = room + TT_PAGE;
+	region.nr_pages = pages;
+	region.id = 1;
+	region.version = tt_map(pages * sizeof(*region.version));
+	tt_region_fill(&region);
+	tt_pressure_init(90); /* now it is watched */
+	tt_pressure();
+	put_file_in_front();
+	tt_pressure();
+	for (unsigned round = 0; round < 4; round++) {
+		pid_t pid = tt_fork();
+
+		if (!pid) {
+			tt_region_verify(&region);
+			tt_pressure();
+			tt_region_verify(&region);
+			_exit(0);
+		}
+		tt_wait(pid);
+		tt_region_verify(&region);
+		tt_pressure();
+	}
+}
+
 int main(int argc, char **argv)
 {
-	static const struct tt_case cases[] = { { "both", both },
-						{ "nested", nested },
-						{ "writers", writers },
-						{ "thread", thread },
-						{ "atfork", atfork },
-						{ "vfork", vfork_child },
-						{ NULL } };
+	static const struct tt_case cases[] = {
+		{ "both", both },	{ "nested", nested },
+		{ "writers", writers }, { "thread", thread },
+		{ "atfork", atfork },	{ "vfork", vfork_child },
+		{ "behind", behind },	{ NULL }
+	};
 
 	tt_main(argc, argv, 192, cases);
 }

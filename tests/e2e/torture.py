@@ -103,6 +103,7 @@ def rows():
     add("fork", "writers", limit="48M")
     add("fork", "atfork", mib=64, limit="48M")
     add("fork", "vfork")
+    check("fork", "behind", mib=64, limit="48M")
     check("mremap", "random", mib=64, limit="32M")
     add("mremap", "grow move shrink shorten dontunmap pieces realloc")
     check("unmap", "partial", mib=64, limit="32M")
@@ -186,8 +187,7 @@ def rows():
     add("births", "churn pieces alone", mib=64, limit="48M")
     add("births", "churn pieces", mib=64, limit="48M", user="user",
         suffix="-user")
-    # Moves by several threads during forks: wrong bytes, as root as well.
-    add("births", "moves", mib=64, limit="48M", suite="soak")
+    add("births", "moves", mib=64, limit="48M")
     # Without capabilities forks are trapped.  A container's filter, too.
     check("fork", "both", mib=64, limit="64M", user="user", suffix="-user")
     check("fork_raw", "clone", mib=48, limit="56M", user="container",
@@ -195,6 +195,7 @@ def rows():
     add("fork", "atfork", mib=64, limit="48M", user="container",
         suffix="-container")
     add("fork", "vfork", user="user", suffix="-user")
+    check("fork", "behind", mib=64, limit="48M", user="user", suffix="-user")
     add("fork_raw", "clone3", mib=48, limit="56M", user="user", suffix="-user")
     add("races", "forks", mib=64, limit="64M", user="user", suffix="-user")
     add("madvise", "dontfork", mib=64, limit="56M", user="user",
