@@ -58,7 +58,7 @@ static bool is_out(const struct tmem_pager *pager, uint32_t handle)
 	       !tmem_table_is_loose(&pager->table, handle);
 }
 
-/* One that is out; false: an event has to be read first. */
+/* One that is out; false: not now, mostly an event has to be read first. */
 static bool fetch_locked(struct tmem_pager *pager, uint32_t handle)
 	TMEM_REQUIRES(&pager->lock)
 {
@@ -74,7 +74,9 @@ static bool fetch_locked(struct tmem_pager *pager, uint32_t handle)
 					      pager->gate_page);
 		else if (found < 0)
 			r = tmem_install_poison(pager->uffd, vpn);
-		if (r == -EAGAIN)
+		if (r == -ENOENT && tmem_install_is_refused(pager->uffd))
+			r = -EAGAIN;
+		if (r == -EAGAIN || r == -ENOMEM)
 			return false;
 		if (r > 0)
 			atomic_fetch_add(&pager->usage_delta_pages, 1);
@@ -83,8 +85,10 @@ static bool fetch_locked(struct tmem_pager *pager, uint32_t handle)
 	return true;
 }
 
-void tmem_born_fetch_all(struct tmem_pager *pager)
+/* False: something was moved meanwhile, perhaps to where this has been. */
+static bool fetch_pass(struct tmem_pager *pager)
 {
+	bool whole = true;
 	uint32_t nr, i;
 
 	for (nr = 0; nr < pager->table.nr_leaves; nr++) {
@@ -97,13 +101,24 @@ void tmem_born_fetch_all(struct tmem_pager *pager)
 				    UINT64_MAX &&
 			    is_out(pager, handle))
 				done = fetch_locked(pager, handle);
-			if (!done && read_all_locked(pager) == -EBUSY)
+			if (!done && read_all_locked(pager) == -EBUSY) {
 				tmem_event_catch_up_locked(pager);
+				whole = false;
+			}
 			give_back_locked(pager);
 			tmem_lock_release(&pager->lock);
+			if (!done)
+				tmem_sys_pause();
 			i += done;
 		}
 	}
+	return whole;
+}
+
+void tmem_born_fetch_all(struct tmem_pager *pager)
+{
+	while (!fetch_pass(pager))
+		;
 }
 
 /* Nothing came, and nothing is on its way. */

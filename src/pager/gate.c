@@ -3,7 +3,6 @@
 #include "gate.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -11,24 +10,19 @@
 #include "base/sys.h"
 #include "base/uffd.h"
 #include "born.h"
+#include "child.h"
 #include "event.h"
 #include "evict.h"
 #include "install.h"
-#include "late.h"
 #include "link.h"
-#include "lost.h"
-#include "offsets.h"
 #include "pin.h"
 #include "procfs.h"
 #include "region.h"
-#include "seen.h"
 #include "serve.h"
 #include "start.h"
 
 enum {
-	CHILD_POLL_MS = 100,
-	CHILD_WAIT_NS_MAX = 2000000000,
-	EVENTS_WAIT_NS_MAX = 10000000
+	CLONE_LOOK_MS = 100
 };
 
 static void ring(struct tmem_pager *pager)
@@ -238,7 +232,7 @@ static void birth_begin(struct tmem_pager *pager)
 /* Waits for the clone with the lock held: N1 of birth.h. */
 static void wait_for_clone(struct tmem_pager *pager)
 {
-	const struct timespec look = { 0, CHILD_POLL_MS * 1000000l };
+	const struct timespec look = { 0, CLONE_LOOK_MS * 1000000l };
 	struct tmem_gate *g = &pager->gate;
 
 	while (atomic_load(&g->command) != GATE_BIRTH_DONE) {
@@ -276,260 +270,16 @@ static void birth(struct tmem_pager *pager)
 	g->announced = false;
 }
 
-static void make_whole(struct tmem_pager *pager, int child_uffd,
-		       const struct tmem_deferred *seen, uint8_t *page);
-
-/* An event of the child's stands in the way of an ioctl. */
-static void hear_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
-{
-	struct uffd_msg msg = { 0 };
-
-	if (tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg)) !=
-	    (long)sizeof(msg))
-		return;
-	if (msg.event == UFFD_EVENT_FORK) {
-		make_whole(pager, (int)msg.arg.fork.ufd, pager->seen, page);
-		tmem_sys_close((int)msg.arg.fork.ufd);
-	} else if (msg.event == UFFD_EVENT_PAGEFAULT) { /* not now */
-		tmem_install_wake(child_uffd,
-				  tmem_vpn(msg.arg.pagefault.address), 1);
-	}
-}
-
-/* What is at `at` in the table could not be read for the child. */
-static void note_lost(struct tmem_pager *pager, uint64_t at, uint64_t vpn,
-		      int error)
-{
-	int32_t nr = pager->gate.child_slot;
-	struct tmem_tree_slot *slot = pager->slot;
-
-	if (error == -EOWNERDEAD)
-		return;
-	if (pager->gate.announced && nr != TMEM_TREE_NO_SLOT)
-		slot = &pager->tree->slots[nr];
-	tmem_lost_note(pager, slot, vpn,
-		       tmem_entry_value(tmem_table_get(&pager->table, at)),
-		       error);
-}
-
-/* What the table has at `at`, if it is out, to `to` in the child's memory. */
-static void copy_page(struct tmem_pager *pager, int child_uffd, uint64_t at,
-		      uint64_t to, uint8_t *page)
-{
-	int found;
-	long r;
-
-	for (;;) {
-		found = tmem_serve_peek_at(pager, at, page);
-		if (found == 0)
-			return;
-		r = found > 0 ? tmem_install_copy(child_uffd, to, page)
-			      : tmem_install_poison(child_uffd, to);
-		if (r == -ENOENT && tmem_install_is_refused(child_uffd))
-			r = -EAGAIN;
-		if (r == -EAGAIN)
-			hear_child(pager, child_uffd, page);
-		else if (r == -ENOMEM)
-			tmem_sys_pause();
-		else
-			break;
-	}
-	if (found < 0 && r > 0)
-		note_lost(pager, at, to, found);
-}
-
-/* All that is out, into the child's memory. */
-static void make_whole(struct tmem_pager *pager, int child_uffd,
-		       const struct tmem_deferred *seen, uint8_t *page)
-{
-	uint32_t nr, i;
-
-	for (nr = 0; nr < pager->table.nr_leaves; nr++) {
-		const struct tmem_leaf *leaf =
-			tmem_table_leaf(&pager->table, nr);
-
-		if (leaf->base == UINT64_MAX)
-			continue;
-		for (i = 0; i < LEAF_PAGES; i++)
-			if (leaf->entry[i])
-				copy_page(pager, child_uffd,
-					  tmem_notes_resolve(seen,
-							     leaf->base + i),
-					  leaf->base + i, page);
-	}
-}
-
-/* Answers one fault of the child. */
-static void answer_child(struct tmem_pager *pager, int child_uffd, uint64_t vpn,
-			 uint8_t *page)
-{
-	uint64_t at = tmem_notes_resolve(pager->seen, vpn);
-	int found = tmem_serve_peek_at(pager, at, page);
-	long r;
-
-	if (found > 0)
-		r = tmem_install_copy(child_uffd, vpn, page);
-	else if (found == 0)
-		r = tmem_install_zero(child_uffd, vpn, 1);
-	else
-		r = tmem_install_poison(child_uffd, vpn);
-	if (found < 0 && r > 0)
-		note_lost(pager, at, vpn, found);
-	if (r < 0) /* with EAGAIN it faults again, after the event was read */
-		tmem_install_wake(child_uffd, vpn, 1);
-}
-
-enum child_end {
-	CHILD_GOES_ON,
-	CHILD_SERVES_ITSELF,
-	CHILD_WANTS_ALL
-};
-
-static enum child_end read_child(struct tmem_pager *pager, int child_uffd,
-				 uint8_t *page)
-{
-	uint64_t doorbell = (uintptr_t)pager->doorbell;
-	struct uffd_msg msg = { 0 };
-
-	while (tmem_sys(SYS_read, child_uffd, &msg, sizeof(msg)) ==
-	       (long)sizeof(msg)) {
-		uint64_t addr = msg.arg.pagefault.address & ~4095ull;
-
-		if (msg.event == UFFD_EVENT_FORK) {
-			make_whole(pager, (int)msg.arg.fork.ufd, pager->seen,
-				   page);
-			tmem_sys_close((int)msg.arg.fork.ufd);
-		}
-		if (msg.event != UFFD_EVENT_PAGEFAULT)
-			continue;
-		if (addr == doorbell)
-			return CHILD_SERVES_ITSELF;
-		if (addr == doorbell + TMEM_PAGE_SIZE)
-			return CHILD_WANTS_ALL;
-		answer_child(pager, child_uffd, tmem_vpn(addr), page);
-	}
-	return CHILD_GOES_ON;
-}
-
-static bool child_is_dead(struct tmem_pager *pager, int *pidfd)
-{
-	int pid = atomic_load(&pager->gate.fork_pid);
-	struct pollfd p = { .events = POLLIN };
-
-	if (pid > 0 && *pidfd < 0)
-		*pidfd = (int)tmem_sys(SYS_pidfd_open, pid, 0);
-	if (*pidfd < 0)
-		return pid > 0;
-	p.fd = *pidfd;
-	return tmem_sys(SYS_poll, &p, 1, 0) > 0;
-}
-
-/* The answer to the doorbell: what the child must forget. */
-static void send_notes(struct tmem_pager *pager, int child_uffd)
-{
-	struct tmem_deferred *d = (void *)pager->gate_page;
-	uint64_t vpn = tmem_vpn((uintptr_t)pager->doorbell);
-	long r;
-
-	do {
-		memcpy(d, pager->deferred, sizeof(*d));
-		atomic_store(&d->nr, pager->gate.child_notes);
-		r = tmem_install_copy(child_uffd, vpn, d);
-		if (r == -EAGAIN)
-			hear_child(pager, child_uffd, pager->gate_page);
-		else if (r == -ENOMEM)
-			tmem_sys_pause();
-	} while (r == -EAGAIN || r == -ENOMEM);
-}
-
-/*
- * Until the child serves itself, is whole, or is dead.  So long the parent's
- * fork does not return: in fork mode nothing is evicted, and what the parent
- * wrote to would be copied, without bounds.
- */
-static void serve_child(struct tmem_pager *pager, int child_uffd, uint8_t *page)
-{
-	uint64_t until = tmem_sys_now_ns() + CHILD_WAIT_NS_MAX;
-	struct pollfd p = { .fd = child_uffd, .events = POLLIN };
-	enum child_end end = CHILD_GOES_ON;
-	int pidfd = -1;
-
-	while (end == CHILD_GOES_ON) {
-		tmem_sys(SYS_poll, &p, 1, CHILD_POLL_MS);
-		end = read_child(pager, child_uffd, page);
-		if (end == CHILD_GOES_ON && child_is_dead(pager, &pidfd))
-			break;
-		if (tmem_sys_now_ns() > until)
-			end = CHILD_WANTS_ALL;
-	}
-	if (end == CHILD_WANTS_ALL)
-		make_whole(pager, child_uffd, pager->seen, page);
-	/* It may have a pager even so, which was late. */
-	if (end != CHILD_GOES_ON)
-		send_notes(pager, child_uffd);
-	if (pidfd >= 0)
-		tmem_sys_close(pidfd);
-}
-
-static void give_range(struct tmem_pager *pager, uint64_t vpn, uint64_t end)
-{
-	for (; vpn < end && end <= LATE_ASIDE; vpn++)
-		copy_page(pager, pager->gate.child_uffd,
-			  tmem_notes_resolve(pager->seen, vpn), vpn,
-			  pager->gate_page);
-}
-
-/* See event.h: what was unmapped or moved around the time of the fork. */
-static void give_all_noted(struct tmem_pager *pager)
-{
-	uint64_t i, nr = pager->gate.child_notes;
-
-	for (i = 0; i < nr; i++) {
-		const struct tmem_note *n = &pager->deferred->note[i];
-
-		if (n->kind == NOTE_UNMAPPED) {
-			give_range(pager, n->from, n->to);
-		} else if (n->kind == NOTE_MOVED) {
-			give_range(pager, n->from, n->from + n->nr);
-			give_range(pager, n->to, n->to + n->nr);
-		}
-	}
-}
-
-/*
- * What happened before the child was made has mostly been read; what has not
- * makes the kernel refuse, and is read by the handlers.
- */
-static void find_seen(struct tmem_pager *pager, int child_uffd, uint8_t *page)
-{
-	uint64_t until = tmem_sys_now_ns() + EVENTS_WAIT_NS_MAX;
-	struct tmem_gate *g = &pager->gate;
-	int r;
-
-	while (tmem_install_is_refused(pager->uffd) &&
-	       tmem_sys_now_ns() < until)
-		tmem_sys_pause();
-	g->child_notes = atomic_load(&pager->deferred->nr);
-	/* For children that it may have by then. */
-	memcpy(pager->seen, pager->deferred, sizeof(*pager->seen));
-	do {
-		r = tmem_seen_find(pager->deferred, g->child_notes, g->heard,
-				   child_uffd, pager->seen);
-		if (r == -EAGAIN)
-			hear_child(pager, child_uffd, page);
-	} while (r == -EAGAIN);
-}
-
 static void make_raw_child_whole(struct tmem_pager *pager, int child_uffd,
 				 uint8_t *page)
 {
 	if (settle(pager)) {
-		make_whole(pager, child_uffd, pager->seen, page);
+		tmem_child_make_whole(pager, child_uffd, pager->seen, page);
 		return;
 	}
 	/* What is in motion stops for us, however long this takes. */
 	tmem_lock_acquire(&pager->lock);
-	make_whole(pager, child_uffd, pager->seen, page);
+	tmem_child_make_whole(pager, child_uffd, pager->seen, page);
 	tmem_lock_release(&pager->lock);
 }
 
@@ -539,10 +289,9 @@ static void run_child(struct tmem_pager *pager)
 	uint8_t *page = pager->gate_page;
 	int child_uffd = g->child_uffd;
 
-	find_seen(pager, child_uffd, page);
+	tmem_child_find_seen(pager, child_uffd, page);
 	if (g->announced) {
-		give_all_noted(pager);
-		serve_child(pager, child_uffd, page);
+		tmem_child_serve(pager, child_uffd, page);
 	} else {
 		make_raw_child_whole(pager, child_uffd, page);
 		tmem_link_not_paged(pager->tree_name, 0,
@@ -595,8 +344,8 @@ void tmem_gate_child_locked(struct tmem_pager *pager, int child_uffd)
 	if (g->child_uffd >= 0 ||
 	    (g->announced && !atomic_load(&g->expected))) {
 		/* A second one while the gate is busy: made whole here. */
-		make_whole(pager, child_uffd, pager->deferred,
-			   pager->spare_page);
+		tmem_child_make_whole(pager, child_uffd, pager->deferred,
+				      pager->spare_page);
 		tmem_sys_close(child_uffd);
 		return;
 	}

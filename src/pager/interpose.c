@@ -12,8 +12,8 @@
  *                         amount of memory before we could see a page of it;
  *   mlockall              must not lock our memory;
  *   pthread_mutex_init    robust mutexes are touched at a thread's exit.
- * Whoever calls the kernel directly for these gets what gate.h says of raw
- * forks, and is told by the manual about the others.
+ * Whoever calls the kernel directly gets what gate.h says of raw forks, and
+ * what tmem-run(1) says of the others.
  *
  * The real functions are found once, at load, with the dlsym of libc 2.2.5,
  * so that the library loads on old systems too.

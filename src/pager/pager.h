@@ -6,8 +6,9 @@
  * THREADS.  The *program* is an ordinary process that we were preloaded into.
  * The *pager* is another process in the same memory (CLONE_VM, not a thread:
  * own descriptors, signals, thread group), with these threads:
- *   handlers  one per CPU, pinned, blocking on the userfaultfd: they answer
- *             faults, apply events, and evict after answering (serve.h);
+ *   handlers  one per CPU (PAGER_MAX_HANDLERS at most), pinned, blocking on
+ *             the userfaultfd: they answer faults, apply events, and evict
+ *             after answering (serve.h);
  *   ticker    watches memory use and the program's end, registers memory,
  *             reports to the keeper, evicts in an emergency;
  *   gate      does what the program's threads ask for (fork, exec, ...) and
@@ -137,6 +138,7 @@ struct tmem_gate {
 	int32_t child_uffd;	  /* from the fork event; -1 */
 	uint64_t heard;		  /* notes when that event was read */
 	uint64_t child_notes;	  /* those that the child may have seen */
+	uint64_t own_notes;	  /* in pager->seen: from here on its own */
 	int32_t child_slot;	  /* claimed for the child */
 	uint32_t child_reason;	  /* if not: enum tmem_not_paged */
 	bool whole;		  /* birth.h: nothing is to be out */
@@ -152,6 +154,7 @@ struct tmem_pager {
 	int32_t program_pid;	/* in our pid namespace */
 	int32_t pager_pid;
 	bool forked;  /* started in a fork's child */
+	bool alone;   /* and its parent's pager has let go of it */
 	bool trapped; /* forks are not told of: trap.h */
 	char tree_name[96];
 	char comm[TMEM_TREE_COMM];

@@ -430,7 +430,7 @@ static bool scan(struct tmem_pager *pager, bool adopt)
 	unsigned i;
 
 	tmem_budget_acquire(pager);
-	if (atomic_load(&pager->fork_mode) || pager->scans_off) {
+	if (atomic_load(&pager->fork_mode) || (pager->scans_off && !adopt)) {
 		tmem_lock_release(&pager->lock);
 		return false;
 	}
@@ -514,6 +514,7 @@ int tmem_region_adopt(struct tmem_pager *pager)
 {
 	bool sure = arm(pager) && scan(pager, true);
 
+	TMEM_ASSERT(atomic_load(&pager->armed) || pager->trapped);
 	return sure || !pager->trapped ? 0 : -EAGAIN;
 }
 
@@ -585,6 +586,12 @@ void tmem_region_no_home_locked(struct tmem_pager *pager, uint64_t start,
 void tmem_region_leave_out_locked(struct tmem_pager *pager, uint64_t start,
 				  uint64_t end)
 {
+	unsigned i;
+
+	for (i = 0; i < pager->nr_left_out; i++)
+		if (pager->left_out[i].start <= start &&
+		    end <= pager->left_out[i].end)
+			return;
 	if (pager->nr_left_out == PAGER_MAX_LEFT_OUT) {
 		pager->scans_off = true; /* better nothing than a wrong one */
 		return;

@@ -24,7 +24,10 @@
 #include "wire/stalls.h"
 
 enum {
-	ZERO_WINDOW_MAX = 64
+	ZERO_WINDOW_MAX = 64,
+	FREE_NOTES = 32,
+	NOTE_NS = 1000000,
+	FORK_LOOK_NS = 10000000
 };
 
 enum answer {
@@ -199,7 +202,8 @@ static enum answer answer_frozen_locked(struct tmem_handler *me, uint64_t vpn)
 		return ANSWER_AGAIN;
 	if (r < 0)
 		tmem_install_wake(pager->uffd, vpn, 1);
-	if (found > 0) /* T6, which is nothing to the child */
+	/* T6, which is nothing to the child. */
+	if (found > 0 && (r > 0 || r == -EEXIST))
 		tmem_table_set_loose(&pager->table,
 				     tmem_table_find(&pager->table, at));
 	if (found > 0)
@@ -453,16 +457,34 @@ static void send_rest(struct tmem_handler *me)
 		tmem_evict_some(me->pager, me, FRAME_GROUP);
 }
 
+/*
+ * Until a fork's event is read its notes must not be full, as nothing is read
+ * then: other threads wait the longer the more of them there are.
+ */
+static void slow_down(const struct tmem_pager *pager)
+{
+	uint64_t nr = atomic_load(&pager->deferred->nr);
+	const struct timespec nap = {
+		0, nr > FREE_NOTES ? (long)(nr - FREE_NOTES) * NOTE_NS : 0
+	};
+
+	if (nap.tv_nsec && atomic_load(&pager->fork_mode) &&
+	    pager->gate.child_uffd < 0)
+		tmem_sys(SYS_nanosleep, &nap, NULL);
+}
+
 /* A fault or an event; false if there was nothing to read. */
 static bool serve_one(struct tmem_handler *me)
 {
 	struct tmem_pager *pager = me->pager;
+	const struct timespec again = { 0, FORK_LOOK_NS };
 	uint64_t addr;
 	int r = 1;
 
 	if (me->nr_backlog) {
 		addr = me->backlog[--me->nr_backlog];
 	} else {
+		slow_down(pager);
 		tmem_lock_acquire(&pager->lock);
 		r = tmem_event_read_locked(pager, &addr);
 		tmem_lock_release(&pager->lock);
@@ -484,7 +506,7 @@ static bool serve_one(struct tmem_handler *me)
 
 		send_rest(me);
 		if (mode)
-			tmem_sys_futex_wait(&pager->fork_mode, mode, NULL);
+			tmem_sys_futex_wait(&pager->fork_mode, mode, &again);
 		return true;
 	}
 	return r >= 0;

@@ -261,6 +261,7 @@ static int take_over(struct tmem_pager *pager)
 	}
 	/* Waits until our parent's pager lets go of this memory. */
 	(void)*(volatile uint8_t *)pager->doorbell;
+	pager->alone = true;
 	tmem_lock_acquire(&pager->lock);
 	atomic_store(&pager->deferred->nr, 0);
 	tmem_event_forget_noted_locked(pager, (void *)pager->doorbell);
@@ -312,6 +313,8 @@ static void tick_forever(struct tmem_pager *pager)
 
 static void fail(struct tmem_pager *pager, int error)
 {
+	/* Nobody else has what is out now: it would read zeros. */
+	TMEM_ASSERT(!pager->alone);
 	pager->start_error = error;
 	if (!pager->trapped || !pager->forked) /* else it is born again */
 		tmem_link_not_paged(pager->tree_name, pager->program_pid,
@@ -482,11 +485,12 @@ static void wait_for_room(const struct tmem_pager *pager)
 		tmem_sys(SYS_nanosleep, &nap, NULL);
 }
 
-void tmem_start_in_child(struct tmem_pager *pager)
+static void start_in_child(struct tmem_pager *pager)
 {
 	uint32_t reason;
 	unsigned i;
 
+	pager->alone = false;
 	pager->program_pid = (int)tmem_sys(SYS_getpid);
 	atomic_store(&pager->state, PAGER_FAILED); /* until launched */
 	pager->forked = true;
@@ -531,6 +535,16 @@ void tmem_start_in_child(struct tmem_pager *pager)
 	if (atomic_load(&pager->state) != PAGER_SERVING &&
 	    atomic_load(&pager->armed))
 		(void)*(volatile uint8_t *)(pager->doorbell + TMEM_PAGE_SIZE);
+}
+
+void tmem_start_in_child(struct tmem_pager *pager)
+{
+	uint64_t all = ~0ull, old = 0;
+
+	/* A handler could touch what nobody watches just then. */
+	tmem_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof(all));
+	start_in_child(pager);
+	tmem_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(all));
 }
 
 __attribute__((constructor)) static void start(void)

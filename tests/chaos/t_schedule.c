@@ -13,6 +13,7 @@
  *   *-packed   the store has it;  *-swapped  the swap file has it
  *   *-kept     it was read from the swap file, not written, and goes again
  *   fork-later     the parent drops what its new child is still to read
+ *   fork-drops     the same just as the child was made
  *   fork-notes     more events than can be noted, while a fork waits for a load
  *   leave-out      a raw fork while a range is to be left out
  *   exit, exec     while pages are on their way to the disk; exit-child: of a
@@ -579,6 +580,35 @@ static void fork_later(void)
 	}
 }
 
+static void *drop(void *argument)
+{
+	TT_SYS(madvise(argument, TT_PAGE, MADV_DONTNEED));
+	return argument;
+}
+
+/* The parent's thread drops the page when the child is there already. */
+static void fork_drops(void)
+{
+	pthread_t dropper, forker;
+
+	set_up(false);
+	for (unsigned i = 0; i < 3; i++) {
+		begin();
+		push_all_out();
+		settle();
+		arm(TMEM_AT_FORK_HEARD, NULL, 1);
+		forker = tt_thread(fork_and_check, NULL);
+		wait_to_arrive(TMEM_AT_FORK_HEARD);
+		dropper = tt_thread(drop, arena + TARGET * TT_PAGE);
+		usleep(20000);
+		let_go(TMEM_AT_FORK_HEARD);
+		tt_join(dropper);
+		tt_join(forker);
+		version[TARGET] = 0;
+		check_twice();
+	}
+}
+
 /* Each munmap() is one event. */
 static void fork_notes(void)
 {
@@ -722,6 +752,7 @@ static const struct tt_case cases[] = {
 	{ "ahead-packed", ahead_packed, true },
 	{ "ahead-swapped", ahead_swapped, true },
 	{ "fork-later", fork_later, true },
+	{ "fork-drops", fork_drops, true },
 	{ "fork-notes", fork_notes, true },
 	{ "leave-out", leave_out, true },
 	{ "exit", exit_writing, true },

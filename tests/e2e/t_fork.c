@@ -10,6 +10,7 @@
  *   thread    a thread that is not the first one forks
  *   atfork    handlers of pthread_atfork touch evicted memory
  *   vfork     the child writes into the parent's memory
+ *   moves     such a handler moves and drops evicted memory in the child
  *   behind    memory behind a file that was mapped later, as dlopen() does
  */
 #include "torture.h"
@@ -326,14 +327,46 @@ static void behind(void)
 	}
 }
 
+static void rearrange(void)
+{
+	if (atfork_armed)
+		tt_region_rearrange(&region);
+}
+
+/* Before the child has a pager of its own. */
+static void handler_moves(void)
+{
+	setup();
+	TT_ZERO(pthread_atfork(NULL, NULL, rearrange));
+	atfork_armed = true;
+	for (unsigned i = 0; i < 3; i++) {
+		pid_t pid;
+
+		tt_pressure();
+		pid = tt_fork();
+		if (!pid) {
+			tt_region_verify_shuffled(&region);
+			tt_region_verify(&region);
+			_exit(0);
+		}
+		tt_wait(pid);
+	}
+	atfork_armed = false;
+	tt_region_verify(&region);
+	tt_region_unmap(&region);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct tt_case cases[] = {
-		{ "both", both },	{ "nested", nested },
-		{ "writers", writers }, { "thread", thread },
-		{ "atfork", atfork },	{ "vfork", vfork_child },
-		{ "behind", behind },	{ NULL }
-	};
+	static const struct tt_case cases[] = { { "both", both },
+						{ "nested", nested },
+						{ "writers", writers },
+						{ "thread", thread },
+						{ "atfork", atfork },
+						{ "vfork", vfork_child },
+						{ "behind", behind },
+						{ "moves", handler_moves },
+						{ NULL } };
 
 	tt_main(argc, argv, 192, cases);
 }

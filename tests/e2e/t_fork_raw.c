@@ -94,13 +94,31 @@ static void thread(void)
 	tt_region_unmap(&region);
 }
 
+/* The child goes on moving what it has while it is made whole. */
+static void moves(void)
+{
+	setup();
+	for (unsigned round = 0; round < 6; round++) {
+		pid_t pid = raw_fork(1);
+
+		if (!pid) {
+			tt_region_rearrange(&region);
+			tt_region_verify(&region);
+			_exit(0);
+		}
+		tt_wait(pid);
+		tt_pressure();
+	}
+	tt_region_unmap(&region);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct tt_case cases[] = { { "fork", sys_fork },
-						{ "clone", sys_clone },
-						{ "clone3", sys_clone3 },
-						{ "thread", thread },
-						{ NULL } };
+	static const struct tt_case cases[] = {
+		{ "fork", sys_fork },	  { "clone", sys_clone },
+		{ "clone3", sys_clone3 }, { "thread", thread },
+		{ "moves", moves },	  { NULL }
+	};
 
 	tt_main(argc, argv, 192, cases);
 }

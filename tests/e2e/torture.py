@@ -104,6 +104,8 @@ def rows():
     add("fork", "atfork", mib=64, limit="48M")
     add("fork", "vfork")
     check("fork", "behind", mib=64, limit="48M")
+    add("fork", "moves", mib=64, limit="48M")
+    add("fork_raw", "moves", mib=48, limit="44M")
     check("mremap", "random", mib=64, limit="32M")
     add("mremap", "grow move shrink shorten dontunmap pieces realloc")
     check("unmap", "partial", mib=64, limit="32M")

@@ -388,6 +388,22 @@ void tt_region_begin(struct tt_region *region, size_t nr_pages)
 	tt_pressure();
 }
 
+void tt_region_rearrange(struct tt_region *region)
+{
+	size_t bytes = region->nr_pages * TT_PAGE, quarter;
+	void *to = mmap(NULL, bytes, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	quarter = region->nr_pages / 4;
+	TT_ASSERT(to != MAP_FAILED);
+	TT_SYS(madvise(region->base + (region->nr_pages - quarter) * TT_PAGE,
+		       quarter * TT_PAGE, MADV_DONTNEED));
+	tt_region_dropped(region, region->nr_pages - quarter, quarter);
+	TT_ASSERT(mremap(region->base, bytes, bytes,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	region->base = to;
+}
+
 /* Processes, files, threads */
 
 pid_t tt_fork(void)

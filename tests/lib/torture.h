@@ -144,6 +144,8 @@ void tt_pressure_init(unsigned percent);
 void tt_pressure(void);
 /* A full region, most of which that has evicted. */
 void tt_region_begin(struct tt_region *region, size_t nr_pages);
+/* Drops the last quarter, and moves all of it to a new place. */
+void tt_region_rearrange(struct tt_region *region);
 
 /* fork() that must work; the child forgets the parent's page counts. */
 pid_t tt_fork(void);
