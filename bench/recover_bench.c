@@ -8,7 +8,7 @@
  * In each round a private store and one on a memfd are filled, read, filled
  * again with other pages, and emptied; the figures are medians over the
  * rounds, in nanoseconds of CPU time a page.  Before it is emptied the memfd's
- *is closed and opened again.
+ * is closed and opened again.
  */
 #include <stdbool.h>
 #include <stdio.h>

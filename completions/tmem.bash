@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# bash completion for tmem(1)
+# bash completion for tmem(7)
 
 _tmem_sizes='256M 512M 1G 2G 4G'
 

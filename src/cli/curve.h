@@ -4,11 +4,12 @@
  *
  * The curve W(t): how many different pages were used within t seconds (of CPU
  * time: track.h) of a moment.  It starts with the rate at which pages are
- *touched, and flattens as the same ones come again.  Beyond its last point it
- *is continued with the slope of its last third, up to all pages there are.
+ * touched, and flattens as the same ones come again.  Beyond its last point it
+ * is continued with the slope of its last third, up to all pages there are.
  *
- * The pager can't see which resident pages are used, so it evicts in turn, and
- * a page stays for about the same time T after each fault, used or not.  If
+ * Reckoned is a pager that does not know which pages are used: each stays for
+ * about the same time T after each fault.  (What is hot stays longer, pager/
+ * heat.h: most programs that have favourites fare better.)  If
  * page i is used at the rate l_i, at moments independent of the others', it is
  * resident for l_i T / (1 + l_i T) of the time.  Summed over all pages this is
  * the mean of W over an exponentially distributed time of mean T:

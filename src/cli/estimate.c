@@ -414,8 +414,8 @@ static void explain(const struct estimate *e, char *text, size_t bytes)
 			 "Refaults are a part of the touches of pages, as "
 			 "watched for %" PRIu64 " s (%s; uses of a page within "
 			 "%.0f ms are one touch), if it goes on like that, "
-			 "uses pages independently of each other, and they "
-			 "are evicted in turn.",
+			 "uses pages independently of each other, and none "
+			 "is kept longer than others.",
 			 e->options.seconds, way_name(e->way),
 			 e->curve.nr ? e->curve.seconds[0] * 1000 + 0.5 : 0);
 	else

@@ -22,7 +22,7 @@ enum {
 	PAGE = TMEM_PAGE_SIZE,
 	/* The pager's own memory: at rest, and its table for each page. */
 	RUN_BYTES = 1 << 20,
-	PAGE_BYTES = 6,
+	PAGE_BYTES = 8,
 	/* What of its memory the pager gives the store: pager/budget.c. */
 	STORE_PERCENT = 70,
 	/* What it keeps free, for bursts: two thirds of its reserve, mostly. */

@@ -7,10 +7,11 @@
  *   U1  Each object record, live pool and client has a whole slot that says
  *       what it is; object, pool and client know its handle.  (Not a shared
  *       pool, once a leave could not be noted for lack of memory; not one that
- * is being restored: a kill leaves none of it.) U2  An object's slot is there
- * before its first page and goes after its last. U3  A pool's slot goes before
- * its pages do; a page whose pool has none is dropped when the store is opened
- * again.
+ *       is being restored: a kill leaves none of it.)
+ *   U2  An object's slot is there before its first page and goes after its
+ *       last.
+ *   U3  A pool's slot goes before its pages do; a page whose pool has none is
+ *       dropped when the store is opened again.
  *
  * What changes gets a new slot with a higher generation, then the old one is
  * cleared: a kill leaves one of the two, or both, and the newer one counts.

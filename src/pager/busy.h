@@ -4,7 +4,7 @@
  *
  * It refuses a page that it holds itself (direct I/O, registered buffers), and
  * one that was shared by fork until somebody writes to it, even if nobody
- * else has it any more.  The clock marks such a page *busy* and passes it by.
+ * else has it any more.  The hand marks such a page *busy* and passes it by.
  * The ticker looks at them again:
  *   - one that only we map is written to, changing nothing, which makes it
  *     movable at no cost unless the kernel holds it;

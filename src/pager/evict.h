@@ -2,7 +2,7 @@
 /*
  * Eviction: what becomes of the pages that leave.
  *
- * Which: the clock's hand says that (hand.h), or who looks for pages that
+ * Which: the hand says that (hand.h), or who looks for pages that
  * cost nothing (zeros.h).
  *
  * How: under the lock a group of frames is filled, since to move neighbours at

@@ -10,7 +10,7 @@
  * a group of frames, neighbours in one call (move.h).
  *
  * A page that compresses poorly can only go to the swap file, from where it
- * takes ten times as long to come back.  So it is taken at one of 16 visits,
+ * takes five times as long to come back.  So it is taken at one of 16 visits,
  * and at one of 64 after it did come back.
  */
 #ifndef TMEM_PAGER_HAND_H

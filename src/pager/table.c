@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See table.h.  Two directory levels of lazily mapped arrays lead to leaf
- * numbers; leaves live in chunks of 16 and are recycled through a free list,
+ * numbers; leaves live in chunks and are recycled through a free list,
  * so a program that maps and unmaps at ever new addresses does not grow us.
  */
 #include "table.h"

@@ -5,9 +5,9 @@
  * The kernel's page tables are the truth about which pages are present; this
  * table says where the content of a page is that is *not*.  A leaf covers
  * 256 KiB (64 pages) and exists once anything is known in it, so reserves of
- * terabytes cost nothing, and a page on its own costs 480 bytes.  A page is
+ * terabytes cost nothing, and a page on its own costs 496 bytes.  A page is
  * named by its virtual page number (vpn), or by a 32-bit handle: leaf number <<
- * 9 | index in the leaf.
+ * LEAF_SHIFT | index in the leaf.
  *
  *   T1  The entry of a page whose content is only with us (STORED, LOADING,
  *       LEAVING) is never PAGE_NONE: a missing page with PAGE_NONE is zeros.
@@ -62,7 +62,7 @@ enum {
 #define TABLE_NO_HANDLE	 UINT32_MAX
 #define TABLE_NO_LEAF	 UINT32_MAX
 
-/* Into which frames the clock now moves a leaf's pages: evict.c. */
+/* Into which frames the hand now moves a leaf's pages: hand.c. */
 enum tmem_leaf_way {
 	LEAF_WAY_RW = 0,
 	LEAF_WAY_RWX

@@ -223,7 +223,7 @@ class Agreement(Case):
         self.assertGreater(len(names), 10)
         page = self.manual("tmem-run.1.scd")
         for name in names:
-            self.assertIn(name, page)
+            self.assertIn("\n*%s* (" % name, page)
 
     def test_the_manual_lists_every_probe(self):
         page = self.manual("tmem-doctor.1.scd")

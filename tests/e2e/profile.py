@@ -48,6 +48,12 @@ class Run:
         with open(self.report_file, encoding="utf-8") as f:
             return json.load(f)
 
+    def wait_for_profile(self):
+        """It may be written after `tmem run` has ended."""
+        deadline = time.monotonic() + 60
+        while not os.path.getsize(self.out) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def stacks(self):
         """[(frames, microseconds)]; every line must be well-formed."""
         stacks = []
@@ -172,9 +178,7 @@ def signals(options):
 def takes_over(options):
     run = Run(options, "parts", more=["--exec"])
     check("the program ended well", run.status == 0)
-    deadline = time.monotonic() + 60
-    while not os.path.getsize(run.out) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    run.wait_for_profile()
     check("three parts paid", run.paid()["three_parts"] > 0)
 
 
@@ -182,9 +186,7 @@ def daemon(options):
     """Written when the last process of the tree has ended."""
     run = Run(options, "daemon")
     check("the program ended well", run.status == 0)
-    deadline = time.monotonic() + 60
-    while not os.path.getsize(run.out) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    run.wait_for_profile()
     check("the one that lived on paid", run.paid()["in_other_thread"] > 0)
 
 

@@ -4,7 +4,7 @@
  * 3 ... until the scenario needs no more of them, once and from then on; and
  * the limit strikes, page by page higher, so that every kind of allocation is
  * the one that is denied.  All that twice, the second time with a tier.  After
- *each: the oracle (lib/storemodel.h), the invariants, and nothing left mapped.
+ * each: the oracle (lib/storemodel.h), the invariants, and nothing left mapped.
  *
  * The same for a store whose pools learn: its trials need more memory at once
  * than anything else; and when it is restartable and opened again.
