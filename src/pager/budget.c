@@ -319,9 +319,10 @@ static bool pss_is_due(struct tmem_pager *pager, uint64_t now, uint64_t minflt)
 }
 
 /* Memory shared by fork: the difference between its share and its size. */
-static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
+static void read_shares(struct tmem_pager *pager)
 {
-	uint64_t now = tmem_sys_now_ns(), minflt, pss_pages;
+	uint64_t now = tmem_sys_now_ns(), minflt, shmem;
+	int64_t less;
 
 	if (!atomic_load(&pager->related)) {
 		pager->pss_minus_rss = 0;
@@ -334,10 +335,11 @@ static void read_shares(struct tmem_pager *pager, uint64_t rss_pages)
 	 */
 	minflt = tmem_procfs_stat(pager->program_pid, PROCFS_STAT_MINFLT);
 	if (pss_is_due(pager, now, minflt) &&
-	    tmem_procfs_pss_pages(&pss_pages) == 0) {
+	    tmem_procfs_shares(&less, &shmem) == 0) {
 		pager->last_pss_ns = tmem_sys_now_ns();
 		pager->pss_took_ns = pager->last_pss_ns - now;
-		pager->pss_at_read = (int64_t)pss_pages - (int64_t)rss_pages;
+		pager->pss_at_read =
+			(int64_t)(shmem - pager->shmem_pages) - less;
 		pager->last_minflt = minflt;
 	}
 	pager->pss_minus_rss =
@@ -356,7 +358,7 @@ static void read_usage(struct tmem_pager *pager)
 		tmem_store_held_bytes(pager->store) / TMEM_PAGE_SIZE;
 	if (tmem_procfs_statm(pager->statm_fd, &rss, &file_shmem) == 0)
 		pager->usage_base_pages = rss - file_shmem + pager->shmem_pages;
-	read_shares(pager, pager->usage_base_pages);
+	read_shares(pager);
 }
 
 /* Pages present that the table does not know: new, or not registered yet. */

@@ -17,6 +17,8 @@ enum {
 
 /* So long nothing else could be evicted: not for a wrong estimate. */
 #define PATIENCE_NS 100000000ull
+/* And then for so long without waiting again. */
+#define UNSHARE_NS 1000000000ull
 
 /* /proc/PID/pagemap: mapped by us alone. */
 #define PAGEMAP_SOLE (1ull << 56)
@@ -111,6 +113,16 @@ static bool tree_is_over(const struct tmem_pager *pager)
 	return sum > atomic_load(&tree->limit_bytes);
 }
 
+/* Nothing else can go, or that was so a moment ago and is again. */
+static bool may_unshare(const struct tmem_pager *pager, uint64_t now)
+{
+	if (!pager->starved_ns || (now - pager->starved_ns <= PATIENCE_NS &&
+				   now >= pager->unshare_until_ns))
+		return false;
+	return !tmem_budget_fits(pager) &&
+	       (pager->nr_relatives <= FEW || tree_is_over(pager));
+}
+
 void tmem_busy_retry(struct tmem_pager *pager)
 {
 	static uint64_t addr[SOLE_BATCH];
@@ -118,14 +130,13 @@ void tmem_busy_retry(struct tmem_pager *pager)
 	uint64_t now = tmem_sys_now_ns();
 	unsigned i;
 
-	if (!atomic_exchange(&pager->evict_starved, 0)) {
+	if (!atomic_exchange(&pager->evict_starved, 0))
 		pager->starved_ns = 0;
-	} else if (!pager->starved_ns) {
+	else if (!pager->starved_ns)
 		pager->starved_ns = now;
-	} else if (now - pager->starved_ns > PATIENCE_NS &&
-		   !tmem_budget_fits(pager) &&
-		   (pager->nr_relatives <= FEW || tree_is_over(pager))) {
+	if (may_unshare(pager, now)) {
 		list.max_shared = SHARED_BATCH;
+		pager->unshare_until_ns = now + UNSHARE_NS;
 	}
 	if (now < pager->busy_next_ns || !atomic_exchange(&pager->some_busy, 0))
 		return;
@@ -139,6 +150,8 @@ void tmem_busy_retry(struct tmem_pager *pager)
 		atomic_store(&pager->some_busy, 1);
 	for (i = 0; i < list.nr; i++)
 		tmem_pin_touch(pager, addr[i]);
+	/* Copies, which Rss does not show, nor the program's minor faults. */
+	pager->pss_at_read += list.nr_shared;
 	PAGER_COUNT(pager, unshared_pages, list.nr);
 	/* Reading pagemap is slow: looks in vain a fiftieth of the time. */
 	if (list.nr < list.nr_busy / 4)

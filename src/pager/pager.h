@@ -268,7 +268,8 @@ struct tmem_pager {
 	uint32_t refused_run; /* pages that the store refused, one after another
 			       */
 	uint64_t starved_ns;  /* since when, or 0 */
-	uint64_t busy_next_ns; /* when busy.c looks again */
+	uint64_t unshare_until_ns; /* busy.c */
+	uint64_t busy_next_ns;	   /* when busy.c looks again */
 
 	struct tmem_anchor *anchor;
 	uint64_t nr_taken;   /* pages into frames: wire/anchor.h */

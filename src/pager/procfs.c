@@ -345,19 +345,21 @@ uint64_t tmem_procfs_stat(int pid, int field)
 	return tmem_procfs_decimal(&p);
 }
 
-int tmem_procfs_pss_pages(uint64_t *ret_pages)
+int tmem_procfs_shares(int64_t *ret_anon_less, uint64_t *ret_shmem)
 {
 	char text[4096 + 64];
-	uint64_t anon, shmem;
+	uint64_t anon, mapped, shmem;
 	long n = read_file("/proc/self/smaps_rollup", text, 4096);
 
 	if (n < 0)
 		return (int)n;
 	memset(text + n, 0, 64);
 	if (value_in(text, "Pss_Anon:", &anon) != 0 ||
+	    value_in(text, "\nAnonymous:", &mapped) != 0 ||
 	    value_in(text, "Pss_Shmem:", &shmem) != 0)
 		return -ENOENT;
-	*ret_pages = (anon + shmem) / 4;
+	*ret_anon_less = ((int64_t)mapped - (int64_t)anon) / 4;
+	*ret_shmem = shmem / 4;
 	return 0;
 }
 

@@ -37,8 +37,12 @@ enum {
 	PROCFS_STAT_CPU = 39
 };
 uint64_t tmem_procfs_stat(int pid, int field);
-/* Pss_Anon + Pss_Shmem of this memory, in pages. */
-int tmem_procfs_pss_pages(uint64_t *ret_pages);
+/*
+ * In pages: by how much our share of this memory's anonymous pages (Pss_Anon)
+ * is less than their number, both from one walk, as eviction goes on meanwhile;
+ * and Pss_Shmem.
+ */
+int tmem_procfs_shares(int64_t *ret_anon_less, uint64_t *ret_shmem);
 /* RssShmem of this memory, in pages. */
 int tmem_procfs_shmem_pages(uint64_t *ret_pages);
 /* A number after `key` in the /proc file `path`; -ENOENT if it is not there. */

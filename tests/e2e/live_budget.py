@@ -54,7 +54,7 @@ while not stop:
             table[i] = make(i, versions[i])
 for i in range(n):
     check(i)
-print("right", flush=True)
+print("right\\n", end="", flush=True)    # in one write: two processes do
 """
 
 
@@ -150,7 +150,8 @@ class Set(Case):
 
     def test_forked_processes_give_back_too(self):
         program = TABLE.replace('print("up"',
-                                'forked = os.fork()\nprint(os.getpid()')
+                                'forked = os.fork()\n'
+                                'print("%d\\n" % os.getpid(), end=""')
         program += "if forked:\n    os.wait()\n"
         process = self.start("600M", sys.executable, "-c", program, "30000",
                              stdout=subprocess.PIPE, text=True)

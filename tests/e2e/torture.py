@@ -186,8 +186,8 @@ def rows():
                           ("madvise", "dontneed"), ("races", "forks"),
                           ("uring", "registered"), ("rw", "file")):
         add(program, case, swaps=True, suffix="-swap")
-    add("births", "churn pieces alone", mib=64, limit="48M")
-    add("births", "churn pieces", mib=64, limit="48M", user="user",
+    add("births", "churn pieces alone", mib=96, limit="48M")
+    add("births", "churn pieces", mib=96, limit="48M", user="user",
         suffix="-user")
     add("births", "moves", mib=64, limit="48M")
     # Without capabilities forks are trapped.  A container's filter, too.
