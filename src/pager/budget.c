@@ -47,8 +47,11 @@ enum {
 #define GROW_PAGES_PER_MS 1024ull
 #define TICK_MIN_NS	  (NS_PER_MS / 2)
 #define TICK_OVER_NS	  (1 * NS_PER_MS)
+#define TICK_LONG_NS	  (5 * NS_PER_MS)
 #define TICK_IDLE_NS	  (2 * NS_PER_MS)
 #define TICK_MAX_NS	  (100 * NS_PER_MS)
+#define ASK_NS		  (10 * NS_PER_MS)
+#define LONG_NS		  (100 * NS_PER_MS)
 #define PSS_PERIOD_NS	  (50 * NS_PER_MS)
 #define PSS_URGENT_NS	  (10 * NS_PER_MS)
 
@@ -301,8 +304,8 @@ static void settle_grant(struct tmem_pager *pager, int64_t usage)
 
 /*
  * The kernel walks all page tables for Pss, so it is read a tenth of the time
- * by all relatives together; but before anything is evicted for its sake it
- * should be new, as what others do changes it too.
+ * by all relatives together; half of it while anything is evicted for its
+ * sake, as what others do changes it too.
  */
 static bool pss_is_due(struct tmem_pager *pager, uint64_t now, uint64_t minflt)
 {
@@ -312,7 +315,7 @@ static bool pss_is_due(struct tmem_pager *pager, uint64_t now, uint64_t minflt)
 	if (atomic_exchange(&pager->pss_stale, 0))
 		return true;
 	if (!tmem_budget_fits(pager) && age > PSS_URGENT_NS &&
-	    age > took * (4 + nr))
+	    age > took * (4 + 2 * nr))
 		return true;
 	return age > took * 10 * (nr + 1) &&
 	       (age > PSS_PERIOD_NS || minflt - pager->last_minflt > MIB_PAGES);
@@ -400,6 +403,7 @@ static void arm_if_near(struct tmem_pager *pager, int64_t usage)
 	if (dumps_core(pager))
 		return;
 	tmem_region_scan(pager);
+	pager->ask_next_ns = 0; /* there is something new */
 	pager->scan_end_ns = tmem_sys_now_ns();
 	pager->scan_ns = pager->scan_end_ns - now;
 	pager->unknown_at_scan = unknown_pages(pager, usage);
@@ -472,18 +476,33 @@ static bool nothing_new(struct tmem_pager *pager)
 	return false;
 }
 
+/* We hold too much, and have for a while: it does not go fast, or at all. */
+static bool is_over_for_long(const struct tmem_pager *pager, uint64_t now)
+{
+	return pager->over_ns && now - pager->over_ns > LONG_NS;
+}
+
 /*
  * B4: until then, what may the program do behind our back?  It counts on half
  * of the room: the next look must come while there is still some.
  */
-static uint64_t next_tick(const struct tmem_pager *pager, int64_t usage)
+static uint64_t next_tick(const struct tmem_pager *pager, int64_t usage,
+			  uint64_t now)
 {
 	int64_t avail = atomic_load(&pager->tree->avail_bytes) / TMEM_PAGE_SIZE;
 	int64_t headroom = (grant_pages(pager) + avail - usage) / 2;
 	uint64_t ns;
 
-	if (headroom < 0)
-		return TICK_OVER_NS;
+	if (headroom < 0) {
+		if (!is_over_for_long(pager, now))
+			return TICK_OVER_NS;
+		/* All relatives together take a quarter of the time for it. */
+		ns = (tmem_sys_now_ns() - now) * 4 * pager->nr_relatives /
+		     pager->nr_handlers;
+		if (ns < TICK_OVER_NS)
+			return TICK_OVER_NS;
+		return ns > TICK_LONG_NS ? TICK_LONG_NS : ns;
+	}
 	ns = (uint64_t)headroom * NS_PER_MS /
 	     (GROW_PAGES_PER_MS * pager->nr_handlers);
 	if (ns < TICK_MIN_NS)
@@ -507,8 +526,31 @@ static void report_full(struct tmem_pager *pager)
 	}
 }
 
+/*
+ * Above the grant the handlers are to evict, and once asked do so for as long
+ * as they find something.  If that does not help, they look again now and then,
+ * or when more was registered or has become movable; faults make them look,
+ * too.
+ */
+static void ask_handlers(struct tmem_pager *pager, uint64_t now)
+{
+	uint64_t pause = ASK_NS * (1 + pager->nr_relatives);
+
+	if (stuck(pager)) {
+		pager->starved_ns = 0; /* that is another trouble */
+		return;
+	}
+	if ((is_over_for_long(pager, now) && now < pager->ask_next_ns) ||
+	    dumps_core(pager))
+		return;
+	pager->ask_next_ns = now + (pause > TICK_MAX_NS ? TICK_MAX_NS : pause);
+	pager->asked = true;
+	urge_handlers(pager);
+}
+
 uint64_t tmem_budget_tick(struct tmem_pager *pager)
 {
+	uint64_t now = tmem_sys_now_ns();
 	int64_t usage, grant;
 
 	/* However far it is now: others may take what is left meanwhile. */
@@ -523,12 +565,15 @@ uint64_t tmem_budget_tick(struct tmem_pager *pager)
 	tmem_evict_reap(pager, false);
 	grant = grant_pages(pager);
 	limit_store(pager, grant);
-	if (atomic_load(&pager->armed) && usage > grant && !stuck(pager) &&
-	    !dumps_core(pager))
-		urge_handlers(pager);
+	if (usage <= grant)
+		pager->over_ns = 0;
+	else if (!pager->over_ns)
+		pager->over_ns = now;
+	if (atomic_load(&pager->armed) && usage > grant)
+		ask_handlers(pager, now);
 	report_full(pager);
 	tmem_budget_report(pager);
-	return next_tick(pager, usage);
+	return next_tick(pager, usage, now);
 }
 
 void tmem_budget_report(struct tmem_pager *pager)

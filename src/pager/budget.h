@@ -11,12 +11,15 @@
  *       avail_bytes while there is any, and give back what we do not use.
  *   B2  Above grant - reserve, every fault evicts what it brought in, and one
  *       page more where half of the reserve is gone; above the grant, all
- *       handlers evict until it holds, but look for faults in between.
+ *       handlers evict until it holds or nothing is found that can go, but
+ *       look for faults in between.
  *   B3  Far from the grant nothing is registered and the program runs as if
  *       alone.  Near it the memory is registered (armed), so that growth comes
  *       to us as faults.
  *   B4  Between two ticks the program can grow unseen by at most what its CPUs
- *       can touch: the period is the head-room over that speed.
+ *       can touch: the period is the head-room over that speed.  Who is over
+ *       for long with many relatives looks every 5 ms at the least, or all
+ *       of their CPUs would go to this.
  */
 #ifndef TMEM_PAGER_BUDGET_H
 #define TMEM_PAGER_BUDGET_H

@@ -19,6 +19,8 @@ enum {
 #define PATIENCE_NS 100000000ull
 /* And then for so long without waiting again. */
 #define UNSHARE_NS 1000000000ull
+/* Between looks, however many relatives there are. */
+#define PAUSE_MAX_NS 1000000000ull
 
 /* /proc/PID/pagemap: mapped by us alone. */
 #define PAGEMAP_SOLE (1ull << 56)
@@ -113,6 +115,19 @@ static bool tree_is_over(const struct tmem_pager *pager)
 	return sum > atomic_load(&tree->limit_bytes);
 }
 
+/* Since when nothing was found: until they were asked, and that wasn't so. */
+static void note_starved(struct tmem_pager *pager, uint64_t now)
+{
+	bool starved = atomic_exchange(&pager->evict_starved, 0);
+
+	if (!starved && (pager->asked_before || tmem_budget_fits(pager)))
+		pager->starved_ns = 0;
+	else if (starved && !pager->starved_ns)
+		pager->starved_ns = now;
+	pager->asked_before = pager->asked;
+	pager->asked = false;
+}
+
 /* Nothing else can go, or that was so a moment ago and is again. */
 static bool may_unshare(const struct tmem_pager *pager, uint64_t now)
 {
@@ -123,6 +138,20 @@ static bool may_unshare(const struct tmem_pager *pager, uint64_t now)
 	       (pager->nr_relatives <= FEW || tree_is_over(pager));
 }
 
+/*
+ * Reading pagemap is slow: a fiftieth of the time for looks in vain, and a
+ * twenty-fifth for those of all relatives together, if they are many.
+ */
+static uint64_t pause_after(const struct tmem_pager *pager, uint64_t began)
+{
+	uint64_t took = tmem_sys_now_ns() - began;
+	uint64_t share = took * 25 * (pager->nr_relatives + 1);
+
+	if (share > PAUSE_MAX_NS)
+		share = PAUSE_MAX_NS;
+	return share > took * 50 ? share : took * 50;
+}
+
 void tmem_busy_retry(struct tmem_pager *pager)
 {
 	static uint64_t addr[SOLE_BATCH];
@@ -130,14 +159,9 @@ void tmem_busy_retry(struct tmem_pager *pager)
 	uint64_t now = tmem_sys_now_ns();
 	unsigned i;
 
-	if (!atomic_exchange(&pager->evict_starved, 0))
-		pager->starved_ns = 0;
-	else if (!pager->starved_ns)
-		pager->starved_ns = now;
-	if (may_unshare(pager, now)) {
+	note_starved(pager, now);
+	if (may_unshare(pager, now))
 		list.max_shared = SHARED_BATCH;
-		pager->unshare_until_ns = now + UNSHARE_NS;
-	}
 	if (now < pager->busy_next_ns || !atomic_exchange(&pager->some_busy, 0))
 		return;
 	tmem_budget_acquire(pager);
@@ -152,8 +176,11 @@ void tmem_busy_retry(struct tmem_pager *pager)
 		tmem_pin_touch(pager, addr[i]);
 	/* Copies, which Rss does not show, nor the program's minor faults. */
 	pager->pss_at_read += list.nr_shared;
+	if (list.nr_shared)
+		pager->unshare_until_ns = now + UNSHARE_NS;
+	if (list.nr)
+		pager->ask_next_ns = 0;
 	PAGER_COUNT(pager, unshared_pages, list.nr);
-	/* Reading pagemap is slow: looks in vain a fiftieth of the time. */
 	if (list.nr < list.nr_busy / 4)
-		pager->busy_next_ns = now + 50 * (tmem_sys_now_ns() - now);
+		pager->busy_next_ns = now + pause_after(pager, now);
 }

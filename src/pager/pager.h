@@ -268,6 +268,10 @@ struct tmem_pager {
 	uint32_t refused_run; /* pages that the store refused, one after another
 			       */
 	uint64_t starved_ns;  /* since when, or 0 */
+	uint64_t over_ns;     /* since when we hold too much, or 0 */
+	uint64_t ask_next_ns; /* when handlers are asked, if that is long */
+	bool asked;	      /* at this tick; and at the one before: */
+	bool asked_before;
 	uint64_t unshare_until_ns; /* busy.c */
 	uint64_t busy_next_ns;	   /* when busy.c looks again */
 

@@ -28,9 +28,13 @@ static uint32_t count_relatives(const struct tmem_pager *pager)
 
 void tmem_related_update(struct tmem_pager *pager)
 {
+	uint32_t was = pager->nr_relatives;
+
 	if (!atomic_load(&pager->related))
 		return;
 	pager->nr_relatives = count_relatives(pager);
+	if (pager->nr_relatives < was)
+		pager->busy_next_ns = 0; /* what was shared may be ours now */
 	if (pager->nr_relatives)
 		return;
 	tmem_budget_acquire(pager);

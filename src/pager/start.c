@@ -272,6 +272,16 @@ static int take_over(struct tmem_pager *pager)
 	return 0;
 }
 
+/* Pss was read with another: budget.c takes their difference. */
+static void read_shmem(struct tmem_pager *pager)
+{
+	uint64_t was = pager->shmem_pages;
+
+	tmem_procfs_shmem_pages(&pager->shmem_pages);
+	if (pager->shmem_pages != was)
+		atomic_store(&pager->pss_stale, 1);
+}
+
 static void tick_forever(struct tmem_pager *pager)
 {
 	struct pollfd fds[2] = { { .fd = pager->wake_fd, .events = POLLIN },
@@ -288,7 +298,7 @@ static void tick_forever(struct tmem_pager *pager)
 
 		ns = tmem_budget_tick(pager);
 		if (ticks++ % SLOW_TICKS == 0) {
-			tmem_procfs_shmem_pages(&pager->shmem_pages);
+			read_shmem(pager);
 			tmem_related_update(pager);
 			tmem_budget_report_cpu(pager);
 		}
@@ -485,6 +495,18 @@ static void wait_for_room(const struct tmem_pager *pager)
 		tmem_sys(SYS_nanosleep, &nap, NULL);
 }
 
+/* What the parent's ticker knew of its own budget. */
+static void forget_pressure(struct tmem_pager *pager)
+{
+	atomic_store(&pager->related, 1);
+	atomic_store(&pager->pss_stale, 1);
+	atomic_store(&pager->evict_starved, 0);
+	pager->starved_ns = 0; /* it has its own patience */
+	pager->over_ns = 0;
+	pager->unshare_until_ns = 0;
+	pager->ask_next_ns = 0;
+}
+
 static void start_in_child(struct tmem_pager *pager)
 {
 	uint32_t reason;
@@ -494,8 +516,7 @@ static void start_in_child(struct tmem_pager *pager)
 	pager->program_pid = (int)tmem_sys(SYS_getpid);
 	atomic_store(&pager->state, PAGER_FAILED); /* until launched */
 	pager->forked = true;
-	atomic_store(&pager->related, 1);
-	atomic_store(&pager->pss_stale, 1);
+	forget_pressure(pager);
 	atomic_store(&pager->fork_mode, 0);
 	tmem_store_after_fork(pager->store, 1);
 	tmem_frontswap_after_fork(pager->frontswap);
