@@ -69,13 +69,10 @@ static bool fetch_locked(struct tmem_pager *pager, uint32_t handle)
 
 	if (vpn != UINT64_MAX) {
 		found = tmem_serve_peek(pager, vpn, pager->gate_page);
-		if (found > 0)
-			r = tmem_install_copy(pager->uffd, vpn,
-					      pager->gate_page);
-		else if (found < 0)
-			r = tmem_install_poison(pager->uffd, vpn);
-		if (r == -ENOENT && tmem_install_is_refused(pager->uffd))
-			r = -EAGAIN;
+		if (found != 0)
+			r = tmem_install_sure(pager->uffd, vpn,
+					      found > 0 ? pager->gate_page
+							: NULL);
 		if (r == -EAGAIN || r == -ENOMEM)
 			return false;
 		if (r > 0)

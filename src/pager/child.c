@@ -110,10 +110,7 @@ static bool copy_page(struct tmem_pager *pager, int child_uffd,
 		found = tmem_serve_peek_at(pager, at, page);
 		if (found == 0)
 			return true;
-		r = found > 0 ? tmem_install_copy(child_uffd, to, page)
-			      : tmem_install_poison(child_uffd, to);
-		if (r == -ENOENT && tmem_install_is_refused(child_uffd))
-			r = -EAGAIN;
+		r = tmem_install_sure(child_uffd, to, found > 0 ? page : NULL);
 		if (r == -EAGAIN)
 			hear_child(pager, child_uffd, page);
 		else if (r == -ENOMEM)
@@ -242,7 +239,7 @@ static void send_notes(struct tmem_pager *pager, int child_uffd)
 		     i < atomic_load(&seen->nr) && nr < EVENT_NOTES; i++)
 			d->note[nr++] = seen->note[i];
 		atomic_store(&d->nr, nr);
-		r = tmem_install_copy(child_uffd, vpn, d);
+		r = tmem_install_sure(child_uffd, vpn, d);
 		if (r == -EAGAIN)
 			hear_child(pager, child_uffd, pager->gate_page);
 		else if (r == -ENOMEM)

@@ -98,11 +98,9 @@ static bool put_back_locked(struct tmem_pager *pager,
 			tmem_table_vpn(&pager->table, f->handle));
 		if (vpn == UINT64_MAX)
 			break;
-		r = tmem_install_copy(pager->uffd, vpn, page);
+		r = tmem_install_sure(pager->uffd, vpn, page);
 		if (r > 0)
 			atomic_fetch_add(&pager->usage_delta_pages, 1);
-		if (r == -ENOENT && tmem_install_is_refused(pager->uffd))
-			r = -EAGAIN;
 		if (r != -EAGAIN && r != -ENOMEM)
 			break;
 		if (tries++ == PUT_BACK_TRIES)

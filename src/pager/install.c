@@ -104,6 +104,22 @@ bool tmem_install_is_refused(int uffd)
 	       -EAGAIN;
 }
 
+/* One that was refused when it was asked for may not be refused any more. */
+static bool is_gone(int uffd, uint64_t vpn)
+{
+	int r = tmem_install_is_watched(uffd, vpn);
+
+	return r != 1 && r != -EAGAIN && !tmem_install_is_refused(uffd);
+}
+
+long tmem_install_sure(int uffd, uint64_t vpn, const void *page_or_null)
+{
+	long r = page_or_null ? tmem_install_copy(uffd, vpn, page_or_null)
+			      : tmem_install_poison(uffd, vpn);
+
+	return r == -ENOENT && !is_gone(uffd, vpn) ? -EAGAIN : r;
+}
+
 int tmem_install_is_watched(int uffd, uint64_t vpn)
 {
 	/* Nothing that anonymous memory could do: EINVAL. */

@@ -8,7 +8,7 @@
  *   -EAGAIN  an event waits to be read      -EEXIST  something is there
  *   -ENOENT  nothing (registered) is mapped  -ESRCH  the memory is gone
  * With ENOENT the page may have moved, and the event wait to be read: who would
- * lose it asks tmem_install_is_refused().
+ * lose it calls tmem_install_sure().
  */
 #ifndef TMEM_PAGER_INSTALL_H
 #define TMEM_PAGER_INSTALL_H
@@ -22,6 +22,11 @@ long tmem_install_copy(int uffd, uint64_t vpn, const void *page);
 long tmem_install_zero(int uffd, uint64_t vpn, unsigned nr);
 /* Whoever touches the page gets SIGBUS: it is lost. */
 long tmem_install_poison(int uffd, uint64_t vpn);
+/*
+ * A page, or with NULL poison, that would be lost if it was not put there:
+ * -ENOENT only if nothing is there and no event is on its way, else -EAGAIN.
+ */
+long tmem_install_sure(int uffd, uint64_t vpn, const void *page_or_null);
 void tmem_install_wake(int uffd, uint64_t vpn, unsigned nr);
 
 /*

@@ -125,11 +125,15 @@ static enum answer answer_locked(struct tmem_pager *pager,
 	TMEM_REQUIRES(&pager->lock)
 {
 	uint32_t handle = tmem_table_make(&pager->table, vpn), entry;
+	long r;
 
 	if (handle == TABLE_NO_HANDLE) {
 		/* No memory to note it: never evicted, then. */
-		if (tmem_install_zero(pager->uffd, vpn, 1) == -EAGAIN)
+		r = tmem_install_zero(pager->uffd, vpn, 1);
+		if (r == -EAGAIN)
 			return ANSWER_AGAIN;
+		if (r < 0) /* present, or unmapped */
+			tmem_install_wake(pager->uffd, vpn, 1);
 		return ANSWERED;
 	}
 	entry = tmem_table_entry(&pager->table, handle);
@@ -388,8 +392,8 @@ static enum answer fetch_locked(struct tmem_pager *pager, uint64_t vpn,
 		lose_locked(pager, handle, tmem_entry_value(entry), (int)r);
 		state = PAGE_LOST;
 	}
-	r = state == PAGE_LOST ? tmem_install_poison(pager->uffd, vpn)
-			       : tmem_install_copy(pager->uffd, vpn, scratch);
+	r = tmem_install_sure(pager->uffd, vpn,
+			      state == PAGE_LOST ? NULL : scratch);
 	if (r == -EAGAIN || r == -ENOMEM) {
 		if (tmem_event_read_locked(pager, &addr) == 1)
 			tmem_install_wake(pager->uffd, tmem_vpn(addr), 1);
