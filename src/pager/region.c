@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/chaos.h"
 #include "base/sys.h"
 #include "base/uffd.h"
 #include "budget.h"
@@ -484,27 +485,31 @@ static void forget_lost_homes(struct tmem_pager *pager)
 	}
 }
 
-/* Frames and doorbell; with them registered, the pager is armed. */
-static bool arm(struct tmem_pager *pager)
+/* Frames and doorbell; with them registered, the pager is armed.  0, -errno. */
+static int arm(struct tmem_pager *pager)
 {
 	uint64_t bell = (uintptr_t)pager->doorbell;
-	bool ok;
+	int r = -EAGAIN;
 
 	tmem_budget_acquire(pager);
-	ok = !atomic_load(&pager->fork_mode) &&
-	     tmem_frames_register(pager) == 0 &&
-	     register_range(pager, bell, bell + 2ul * TMEM_PAGE_SIZE) == 0;
-	if (ok) {
+	if (!atomic_load(&pager->fork_mode))
+		r = tmem_frames_register(pager);
+	if (r == 0)
+		r = tmem_chaos_hits(TMEM_CHAOS_HELD)
+			    ? -EBUSY
+			    : (int)register_range(pager, bell,
+						  bell + 2ul * TMEM_PAGE_SIZE);
+	if (r == 0) {
 		forget_lost_homes(pager);
 		atomic_store(&pager->armed, 1);
 	}
 	tmem_lock_release(&pager->lock);
-	return ok;
+	return r;
 }
 
 void tmem_region_scan(struct tmem_pager *pager)
 {
-	if (!atomic_load(&pager->armed) && !arm(pager))
+	if (!atomic_load(&pager->armed) && arm(pager) < 0)
 		return;
 	tmem_region_pin_threads(pager);
 	scan(pager, false);
@@ -512,9 +517,18 @@ void tmem_region_scan(struct tmem_pager *pager)
 
 int tmem_region_adopt(struct tmem_pager *pager)
 {
-	bool sure = arm(pager) && scan(pager, true);
+	bool sure;
+	int r;
 
-	TMEM_ASSERT(atomic_load(&pager->armed) || pager->trapped);
+	/*
+	 * Our parent's pager has answered the doorbell, and closes its
+	 * userfaultfd of this memory: all of it is let go of at once, in the
+	 * middle of that.
+	 */
+	while ((r = arm(pager)) == -EBUSY)
+		tmem_sys_pause();
+	sure = r == 0 && scan(pager, true);
+	TMEM_ASSERT(r == 0 || pager->trapped);
 	return sure || !pager->trapped ? 0 : -EAGAIN;
 }
 
