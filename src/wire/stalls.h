@@ -67,13 +67,13 @@ static inline void tmem_stall_log_add(struct tmem_stall_log *log,
 		atomic_fetch_add_explicit(&log->next, 1, memory_order_relaxed);
 	struct tmem_stall_entry *e = &log->entry[nr % TMEM_STALL_LOG_ENTRIES];
 
+	/* Who sees one of the next three sees the 0, too. */
 	atomic_store_explicit(&e->nr, 0, memory_order_relaxed);
-	atomic_thread_fence(memory_order_release);
-	atomic_store_explicit(&e->vpn, s->vpn, memory_order_relaxed);
-	atomic_store_explicit(&e->start_ns, s->start_ns, memory_order_relaxed);
+	atomic_store_explicit(&e->vpn, s->vpn, memory_order_release);
+	atomic_store_explicit(&e->start_ns, s->start_ns, memory_order_release);
 	atomic_store_explicit(&e->stall,
 			      s->ns << TMEM_STALL_SLOT_BITS | (uint64_t)s->slot,
-			      memory_order_relaxed);
+			      memory_order_release);
 	atomic_store_explicit(&e->nr, nr + 1, memory_order_release);
 }
 
@@ -87,10 +87,9 @@ static inline bool tmem_stall_log_get(struct tmem_stall_log *log, uint64_t nr,
 
 	if (atomic_load_explicit(&e->nr, memory_order_acquire) != nr + 1)
 		return false;
-	s.vpn = atomic_load_explicit(&e->vpn, memory_order_relaxed);
-	s.start_ns = atomic_load_explicit(&e->start_ns, memory_order_relaxed);
-	stall = atomic_load_explicit(&e->stall, memory_order_relaxed);
-	atomic_thread_fence(memory_order_acquire);
+	s.vpn = atomic_load_explicit(&e->vpn, memory_order_acquire);
+	s.start_ns = atomic_load_explicit(&e->start_ns, memory_order_acquire);
+	stall = atomic_load_explicit(&e->stall, memory_order_acquire);
 	if (atomic_load_explicit(&e->nr, memory_order_relaxed) != nr + 1)
 		return false;
 	s.ns = stall >> TMEM_STALL_SLOT_BITS;
