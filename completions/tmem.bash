@@ -19,7 +19,7 @@ _tmem_run() {
 			break
 			;;
 		-m | --memory | --swap-dir | --swap-max | --on-full | \
-			--max-stall | --read-ahead | --heat | --keep-poor | --meter | --report | --report-file | \
+			--max-stall | --read-ahead | --heat | --keep-poor | --meter | --cool | --report | --report-file | \
 			--profile | --stats | --interval)
 			((i++))
 			;;
@@ -47,7 +47,7 @@ _tmem_run() {
 	--on-full)
 		_tmem_reply -W 'grow pause term'
 		;;
-	--read-ahead | --heat | --keep-poor | --meter)
+	--read-ahead | --heat | --keep-poor | --meter | --cool)
 		_tmem_reply -W 'on off'
 		;;
 	--report)
@@ -69,7 +69,7 @@ _tmem_run() {
 		if [[ $cur == -* ]]; then
 			_tmem_reply -W '-m --memory
 				--swap-dir --swap-max --on-full --max-stall
-				--read-ahead --heat --keep-poor --meter
+				--read-ahead --heat --keep-poor --meter --cool
 				--report --report-file --profile --stats
 				--interval --exec --help --'
 		else

@@ -83,6 +83,7 @@ static int parse_switch(int id, const char *arg, struct tmem_run_options *o)
 		{ "--heat", OPTION_HEAT, TMEM_HEAT },
 		{ "--keep-poor", OPTION_KEEP_POOR, TMEM_KEEP_POOR },
 		{ "--meter", OPTION_METER, TMEM_METER },
+		{ "--cool", OPTION_COOL, TMEM_COOL },
 	};
 	static const char *const on_off[] = { "on", "off", NULL };
 	int off = 0, r;
@@ -121,6 +122,7 @@ static int parse_one(int id, const char *arg, struct tmem_run_options *o)
 	case OPTION_HEAT:
 	case OPTION_KEEP_POOR:
 	case OPTION_METER:
+	case OPTION_COOL:
 		return parse_switch(id, arg, o);
 	case OPTION_REPORT:
 		r = parse_choice("--report", arg, form, &choice);

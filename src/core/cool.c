@@ -37,6 +37,7 @@ enum {
 	GAIN_SAMPLES = 32,
 	GAIN_LEAST = 10, /* a tenth */
 	RARELY = 16,
+	KEEP_PART = 32,			     /* of the limit, at the most */
 	SMALLEST_BYTES = 4 * TMEM_SLOT_GRAIN /* not worth the time below */
 };
 
@@ -374,6 +375,14 @@ static bool make_room(struct tmem_store *store)
 	return ready;
 }
 
+/* Near the limit, where rounds matter most, it would not be had again. */
+static bool keeps_room(const struct tmem_store *store)
+{
+	return store->cool_after_ns &&
+	       tmem_account_limit(&store->account) >=
+		       (uint64_t)KEEP_PART * ROOM_PAGES * 4096;
+}
+
 /* A round is over: what it left half used goes back to the kernel. */
 static void give_back(struct tmem_store *store)
 {
@@ -381,8 +390,10 @@ static void give_back(struct tmem_store *store)
 
 	if (!tmem_lock_acquire_unless_closed(&store->control))
 		return; /* the next round will find it */
-	store->cool->room = NULL;
-	tmem_meta_free(&store->meta, room, ROOM_PAGES);
+	if (!keeps_room(store)) {
+		store->cool->room = NULL;
+		tmem_meta_free(&store->meta, room, ROOM_PAGES);
+	}
 	tmem_arena_trim(&store->arena);
 	tmem_meta_trim(&store->meta);
 	tmem_lock_release(&store->control);

@@ -11,6 +11,7 @@
  *             after answering (serve.h);
  *   ticker    watches memory use and the program's end, registers memory,
  *             reports to the keeper, evicts in an emergency;
+ *   upkeep    makes the store smaller when there is time (upkeep.h);
  *   gate      does what the program's threads ask for (fork, exec, ...) and
  *             serves a fork's child until the child serves itself.
  * A program thread never takes a lock of the pager's and never touches its
@@ -260,6 +261,7 @@ struct tmem_pager {
 	uint8_t *gate_page;
 	void *gate_block;
 	void *ticker_block;
+	void *upkeep_block;
 	uint8_t *ticker_page;
 	uint32_t busy_leaf;		/* where busy.c goes on */
 	_Atomic uint32_t some_busy;	/* some pages are marked busy */

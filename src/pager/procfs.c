@@ -315,6 +315,22 @@ bool tmem_procfs_linux(unsigned major, unsigned minor)
 	return is > major || (is == major && tmem_procfs_decimal(&p) >= minor);
 }
 
+unsigned tmem_procfs_runnable(void)
+{
+	char text[128];
+	const char *p = text;
+
+	/* Three averages, then "runnable/all". */
+	if (read_file("/proc/loadavg", text, sizeof(text)) <= 0)
+		return 0;
+	for (unsigned i = 0; i < 3; i++) {
+		while (*p && *p != ' ')
+			p++;
+		p += *p == ' ';
+	}
+	return (unsigned)tmem_procfs_decimal(&p);
+}
+
 uint64_t tmem_procfs_mapped_pages(int pid)
 {
 	char path[64], text[128];

@@ -43,6 +43,8 @@ uint64_t tmem_procfs_stat(int pid, int field);
  * and Pss_Shmem.
  */
 int tmem_procfs_shares(int64_t *ret_anon_less, uint64_t *ret_shmem);
+/* Threads of the whole machine that run or could; 0: unknown. */
+unsigned tmem_procfs_runnable(void);
 /* RssShmem of this memory, in pages. */
 int tmem_procfs_shmem_pages(uint64_t *ret_pages);
 /* A number after `key` in the /proc file `path`; -ENOENT if it is not there. */

@@ -36,6 +36,7 @@
 #include "related.h"
 #include "serve.h"
 #include "solo.h"
+#include "upkeep.h"
 
 enum {
 	SWAP_DEPTH = 128,
@@ -162,6 +163,9 @@ static int open_store(struct tmem_pager *pager)
 	struct tmem_swapdev device = { 0 };
 	int r;
 
+	if (tmem_tree_has(pager->tree, TMEM_COOL))
+		so.cool_after_ns =
+			tmem_chaos_hits(TMEM_CHAOS_HASTE) ? 1 : UPKEEP_COOL_NS;
 	pager->store_max_bytes = store_max_bytes(so.limit_bytes);
 	so.max_limit_bytes = pager->store_max_bytes;
 	r = tmem_offsets_init(pager);
@@ -228,6 +232,9 @@ static int start_threads(struct tmem_pager *pager)
 		h->tid = tid;
 	}
 	tid = tmem_process_thread(pager, pager->gate_block, run_gate, pager);
+	if (tid >= 0 && tmem_tree_has(pager->tree, TMEM_COOL))
+		tid = tmem_process_thread(pager, pager->upkeep_block,
+					  tmem_upkeep_run, pager);
 	return tid < 0 ? tid : 0;
 }
 
@@ -407,7 +414,9 @@ static int plan_handlers(struct tmem_pager *pager)
 	pager->spare_page = tmem_pager_map(pager, 3ul * TMEM_PAGE_SIZE);
 	pager->gate_block = tmem_process_block(pager);
 	pager->ticker_block = tmem_process_block(pager);
-	if (!pager->spare_page || !pager->gate_block || !pager->ticker_block)
+	pager->upkeep_block = tmem_process_block(pager);
+	if (!pager->spare_page || !pager->gate_block || !pager->ticker_block ||
+	    !pager->upkeep_block)
 		return -ENOMEM;
 	pager->gate_page = pager->spare_page + TMEM_PAGE_SIZE;
 	pager->ticker_page = pager->spare_page + 2ul * TMEM_PAGE_SIZE;

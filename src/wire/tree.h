@@ -144,7 +144,8 @@ enum tmem_switch {
 	TMEM_READ_AHEAD, /* ahead.h */
 	TMEM_HEAT,	 /* heat.h */
 	TMEM_KEEP_POOR,	 /* hand.h */
-	TMEM_METER	 /* evict.h */
+	TMEM_METER,	 /* evict.h */
+	TMEM_COOL	 /* upkeep.h */
 };
 
 struct tmem_tree {

@@ -57,6 +57,25 @@ for i in range(n):
 print("right\\n", end="", flush=True)    # in one write: two processes do
 """
 
+# Text of which the first third is verified again and again for so many seconds,
+# then all of it.
+COLD = """
+import random, sys, time
+words = [b"%d transcendent memory %x " % (i, i * i) for i in range(3000)]
+def make(i):
+    pick = random.Random(i)
+    return b"".join(pick.choice(words) for _ in range(140))
+n = int(sys.argv[1])
+table = [make(i) for i in range(n)]
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    for i in range(n // 3):
+        assert table[i] == make(i)
+for i in range(n):
+    assert table[i] == make(i)
+print("right")
+"""
+
 
 def wait_for(condition, what, timeout=60):
     end = time.monotonic() + timeout
@@ -210,6 +229,21 @@ class Set(Case):
 
 @unittest.skipUnless(os.path.exists(V1 + "/memory.limit_in_bytes"),
                      "no memory cgroup of version 1")
+class Cold(Case):
+    def test_what_nobody_wants_gets_smaller(self):
+        for cool in ("on", "off"):
+            process = self.start("48M", sys.executable, "-c", COLD, "16000",
+                                 "18", options=("--cool", cool),
+                                 stdout=subprocess.PIPE, text=True)
+            self.assertEqual(process.communicate(timeout=120)[0], "right\n")
+            self.assertEqual(process.returncode, 0)
+            report = json.loads(read(self.report_file))
+            cooled = report["counters"]["cooled_pages"]
+            print("  --cool %s: %d pages cooled, %d faults" % (
+                cool, cooled, report["counters"]["faults_store"]), flush=True)
+            self.assertEqual(cooled > 1000, cool == "on")
+
+
 class Auto(Case):
     def setUp(self):
         super().setUp()

@@ -9,12 +9,13 @@
 
 enum {
 	PAGES = 3000,
+	CHURNED = 20000,
 	LOADERS = 3
 };
 
 #define ROUND_NS 1ull /* so that each call of maintain begins a new round */
 
-static _Atomic int done;
+static _Atomic int done, churned;
 
 static void open_store(uint64_t cool_after_ns)
 {
@@ -137,6 +138,77 @@ static void nothing_cools_unless_asked_to(void)
 	close_store();
 }
 
+/* So much of a page that LZ4 takes it, in slots of many sizes. */
+static void fill_part(unsigned char *page, unsigned key)
+{
+	unsigned part = PAGE / 16 * (2 + key % 11);
+
+	fill(page, key);
+	memset(page + part, 0, PAGE - part);
+}
+
+static int put_part(unsigned key)
+{
+	unsigned char page[PAGE];
+	struct tmem_io io = io_of(key, page);
+
+	fill_part(page, key);
+	CHECK_EQ(backend.ops->store(backend.self, pool, &io, 1), 0);
+	return io.result;
+}
+
+/* What becomes free is taken at once: pages from *arg on come and go. */
+static void *churn(void *arg)
+{
+	unsigned first = *(const unsigned *)arg, nr = first, i, key;
+	struct rng rng = { 5 };
+	struct tmem_io io;
+
+	while (!atomic_load(&done)) {
+		key = first + rng_below(&rng, nr);
+		io = io_of(key, NULL);
+		backend.ops->invalidate(backend.self, pool, &io, 1);
+		for (i = 0; i < 4; i++)
+			put_part(first + rng_below(&rng, nr));
+		atomic_fetch_add(&churned, 1);
+	}
+	return NULL;
+}
+
+/* Rounds need memory of their own, which others would have taken. */
+static void a_full_store_cools(void)
+{
+	struct tmem_store_options o = { .limit_bytes = 16ull << 20,
+					.cool_after_ns = ROUND_NS };
+	unsigned char page[PAGE], want[PAGE];
+	unsigned key = 0, nr, i;
+	struct tmem_io io;
+	pthread_t thread;
+
+	open_with(&o);
+	maintain(1);
+	while (put_part(key) == 0)
+		key++;
+	nr = key;
+	atomic_store(&done, 0);
+	CHECK_EQ(pthread_create(&thread, NULL, churn, &nr), 0);
+	while (atomic_load(&churned) < CHURNED)
+		usleep(1000);
+	for (i = 0; i < 100000 && stats().cooled < nr / 4; i++)
+		tmem_store_maintain(store, 1000000);
+	atomic_store(&done, 1);
+	pthread_join(thread, NULL);
+	CHECK(stats().cooled >= nr / 4);
+	for (key = 0; key < nr; key++) {
+		io = io_of(key, page);
+		CHECK_EQ(backend.ops->load(backend.self, pool, &io, 1), 0);
+		CHECK_EQ(io.result, 0);
+		fill_part(want, key);
+		CHECK(memcmp(page, want, PAGE) == 0);
+	}
+	close_store();
+}
+
 static void nothing_cools_before_its_time(void)
 {
 	open_store(3600ull * 1000000000);
@@ -233,6 +305,7 @@ int main(void)
 	RUN(all_the_time_there_is_will_do);
 	RUN(pages_that_are_loaded_stay_fast);
 	RUN(nothing_cools_unless_asked_to);
+	RUN(a_full_store_cools);
 	RUN(nothing_cools_before_its_time);
 	RUN(an_object_that_cools_is_still_dropped_whole);
 	RUN(loads_and_rounds_at_once);
